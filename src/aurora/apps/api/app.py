@@ -1,0 +1,201 @@
+"""Builds the HTTP application from the rooms' doors, with its problems and OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from aurora import __version__
+from aurora.apps import house
+from aurora.apps.api.pages import page_routes
+from aurora.apps.api.server import InternalError, MethodNotAllowed, Server
+from aurora.core import clock
+from aurora.core.errors import AuroraError, Invalid, Malformed, NotFound
+from aurora.db.migrator import check_schema
+from aurora.db.pool import Pool, open_pool
+from aurora.db.transaction import PLATFORM, transaction
+from aurora.integrations.http import problem
+
+MAX_FIELD_ERRORS = 20
+DESCRIPTION = """\
+Keys, limits, usage, and invoices of one organization after another.
+
+Send an organization's API key or an operator's service token as `Authorization: Bearer …`. Every
+4xx and 5xx is a problem document (RFC 9457) with a stable `code`. Times are ISO 8601 in UTC,
+amounts are decimal strings in major units.
+"""
+
+
+def build(
+    *,
+    dsn: str,
+    service_token: str,
+    pool_size: int = 8,
+    demo_key_prefix: str | None = None,
+) -> Server:
+    """Return the ASGI application; its lifespan opens and closes the pool.
+
+    Args:
+        dsn: The application's login.
+        service_token: What operators send as Bearer.
+        pool_size: Connections at the most.
+        demo_key_prefix: Shown on the start page where the demo organization is there.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        pool = await open_pool(dsn, max_size=pool_size, name="aurora-api")
+        app.state.pool = pool
+        try:
+            yield
+        finally:
+            await pool.close()
+
+    app = FastAPI(
+        title="Aurora",
+        version=__version__,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        routes=page_routes(now=clock.now, demo_key_prefix=demo_key_prefix),
+    )
+    for room in house.rooms():
+        router = room.offered("api", "router")
+        if router is not None:
+            app.include_router(router)
+    _add_probes(app)
+    _add_problems(app)
+    _add_hot_operations(app)
+
+    def pool() -> Pool:
+        opened: Pool = app.state.pool
+        return opened
+
+    return Server(app, hot=house.hot_routes(), service_token=service_token, pool=pool)
+
+
+def _add_probes(app: FastAPI) -> None:
+    @app.get("/healthz", tags=["operations"])
+    async def healthz() -> dict[str, str]:
+        """Say that this process runs."""
+        return {"status": "alive"}
+
+    @app.get("/readyz", tags=["operations"])
+    async def readyz(request: Request) -> dict[str, str]:
+        """Say that the database answers and has this release's schema; 503 otherwise."""
+        async with transaction(request.app.state.pool, PLATFORM, read_only=True) as conn:
+            await check_schema(conn)
+        return {"status": "ready"}
+
+
+def _add_problems(app: FastAPI) -> None:
+    def answer(request: Request, error: AuroraError) -> Response:
+        return problem(
+            error, instance=request.url.path, request_id=request.scope["aurora.request_id"]
+        )
+
+    @app.exception_handler(AuroraError)
+    async def refused(request: Request, error: AuroraError) -> Response:
+        return answer(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return answer(request, _from_validation(error))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == NotFound.status:
+            return answer(request, NotFound(f"There is nothing at {request.url.path}."))
+        if error.status_code == MethodNotAllowed.status:
+            return answer(request, MethodNotAllowed(allow=(error.headers or {}).get("Allow", "")))
+        return answer(request, Malformed(str(error.detail)))
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, _error: Exception) -> Response:
+        # The framework raises it again after this answer, and the server logs it.
+        return answer(request, InternalError())
+
+
+def _from_validation(error: RequestValidationError) -> Invalid:
+    """Name every field that is wrong, without echoing what was sent."""
+    fields = [
+        {
+            "field": ".".join(str(part) for part in found["loc"]),
+            "code": str(found["type"]),
+            "detail": str(found["msg"]),
+        }
+        for found in error.errors()[:MAX_FIELD_ERRORS]
+    ]
+    named = "; ".join(f"{field['field']}: {field['detail']}" for field in fields[:3])
+    return Invalid(f"{named}.", errors=fields)
+
+
+def _add_hot_operations(app: FastAPI) -> None:
+    """Put the hot routes, which FastAPI does not serve, into its OpenAPI document."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    hot = house.hot_routes()
+    models = [model for route in hot for model in route.models]
+    _, found = msgspec.json.schema_components(models, ref_template="#/components/schemas/{name}")
+    schemas.update(found)
+    schemas["Problem"] = PROBLEM_SCHEMA
+    components["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "Service token or API key."},
+        "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    document["security"] = [{"bearer": []}, {"api_key": []}]
+    for route in hot:
+        document["paths"][route.path] = {"post": dict(route.operation)}
+    refused = {
+        "description": "Refused; `code` says why.",
+        "content": {
+            "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+        },
+    }
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            responses = dict(operation["responses"])
+            responses.pop("422", None)
+            operation["responses"] = {**responses, "4XX": refused, "5XX": refused}
+    schemas.pop("HTTPValidationError", None)
+    schemas.pop("ValidationError", None)
+    return document
+
+
+PROBLEM_SCHEMA: dict[str, Any] = {
+    "title": "Problem",
+    "description": "RFC 9457 problem details.",
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "code", "request_id"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "instance": {"type": "string"},
+        "code": {"type": "string"},
+        "request_id": {"type": "string"},
+    },
+}

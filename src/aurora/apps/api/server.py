@@ -1,0 +1,211 @@
+"""The ASGI application: hot routes straight from the socket, everything else through FastAPI."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import msgspec
+import structlog
+from starlette.datastructures import MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from aurora.core.errors import AuroraError, Malformed, Unauthorized
+from aurora.core.ids import request_id as new_request_id
+from aurora.db.pool import Pool
+from aurora.integrations.http import NO_STORE, HotRequest, HotRoute, problem, read_body
+
+from .identity import identify
+
+MAX_BODY_BYTES = 1024 * 1024
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,100}", re.ASCII)
+UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+SECURITY_HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
+
+log = structlog.get_logger(__name__)
+
+
+class InternalError(AuroraError):
+    """Something of ours is wrong; the log has it under the request's id."""
+
+    status, code, title = 500, "internal_error", "Something went wrong on our side"
+
+
+class MethodNotAllowed(AuroraError):
+    """The path is there, the method is not."""
+
+    status, code, title = 405, "method_not_allowed", "This path does not take this method"
+
+
+class Server:
+    """Gives a request an id, an identity, and a bounded strict body, and a failure its problem.
+
+    Args:
+        app: The FastAPI application for everything that is not hot.
+        hot: Routes that no framework stands before.
+        service_token: What operators send.
+        pool: Opened by the application's lifespan, so it is asked for at each request.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        hot: tuple[HotRoute, ...],
+        service_token: str,
+        pool: Callable[[], Pool],
+    ) -> None:
+        self.app, self.service_token, self.pool = app, service_token, pool
+        self.hot = {route.path: route for route in hot}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI event stream."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        sent = headers.get(b"x-request-id", b"").decode("latin-1")
+        request_id = sent if REQUEST_ID.fullmatch(sent) else new_request_id()
+        scope["aurora.request_id"] = request_id
+        status = 0
+
+        async def send_marked(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                marked = MutableHeaders(scope=message)
+                marked["x-request-id"] = request_id
+                for name, value in SECURITY_HEADERS.items():
+                    marked.setdefault(name, value)
+            await send(message)
+
+        try:
+            await self._serve(scope, headers, receive, send_marked)
+        except AuroraError as error:
+            await self._refuse(error, scope, receive, send_marked)
+        except ConnectionError:
+            return
+        except Exception:
+            log.exception("request_failed", request_id=request_id, path=scope["path"])
+            if not status:
+                await self._refuse(InternalError(), scope, receive, send_marked)
+        finally:
+            log.debug(
+                "request",
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                ms=round((time.perf_counter() - began) * 1000, 2),
+                request_id=request_id,
+            )
+
+    async def _serve(
+        self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
+        route = self.hot.get(scope["path"])
+        if route is not None:
+            if scope["method"] != "POST":
+                raise MethodNotAllowed("Use POST.", allow="POST")
+            await self._serve_hot(route, scope, headers, receive, send)
+            return
+        _refuse_zero_bytes(scope)
+        caller = await identify(headers, self.pool(), self.service_token)
+        if caller is not None:
+            scope["aurora.caller"] = caller
+            send = _never_stored(send)
+        if scope["method"] in UNSAFE:
+            body = await read_body(receive, max_bytes=MAX_BODY_BYTES)
+            check_json(body)
+            receive = _replay(body, receive)
+        await self.app(scope, receive, send)
+
+    async def _serve_hot(
+        self,
+        route: HotRoute,
+        scope: Scope,
+        headers: dict[bytes, bytes],
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        caller = None
+        if not route.public:
+            caller = await identify(headers, self.pool(), self.service_token)
+            if caller is None:
+                raise Unauthorized(
+                    "Send an API key or a service token as 'Authorization: Bearer …'."
+                )
+        body = await read_body(receive, max_bytes=route.max_body_bytes)
+        answer = await route.handler(HotRequest(body, headers, caller, self.pool()))
+        response = Response(answer, media_type="application/json", headers=NO_STORE)
+        await response(scope, receive, send)
+
+    async def _refuse(self, error: AuroraError, scope: Scope, receive: Receive, send: Send) -> None:
+        response = problem(error, instance=scope["path"], request_id=scope["aurora.request_id"])
+        if "allow" in error.facts:
+            response.headers["allow"] = error.facts["allow"]
+        await response(scope, receive, send)
+
+
+def check_json(body: bytes) -> None:
+    """Refuse a body that a lax parser would take: NaN, half surrogates, depth, U+0000.
+
+    Raises:
+        Malformed: It is not strict JSON, or holds a character that cannot be stored.
+    """
+    if not body:
+        return
+    try:
+        document = msgspec.json.decode(body)
+    except RecursionError:
+        raise Malformed("The body is nested too deeply.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+        raise Malformed(f"The body is not JSON: {error}.") from None
+    if b"\\u0000" in body and _holds_zero(document):
+        raise Malformed("A text holds the character U+0000, which cannot be stored.")
+
+
+def _holds_zero(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, dict):
+        return any("\x00" in key or _holds_zero(member) for key, member in value.items())
+    if isinstance(value, list):
+        return any(_holds_zero(member) for member in value)
+    return False
+
+
+def _refuse_zero_bytes(scope: Scope) -> None:
+    if b"%00" in scope.get("query_string", b"") or "\x00" in scope["path"]:
+        raise Malformed("The address holds the character U+0000, which nothing here is named by.")
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    message: MutableMapping[str, Any] | None = {
+        "type": "http.request",
+        "body": body,
+        "more_body": False,
+    }
+
+    async def again() -> Message:
+        nonlocal message
+        if message is None:
+            return await receive()
+        first, message = message, None
+        return first
+
+    return again
+
+
+def _never_stored(send: Send) -> Callable[[Message], Awaitable[None]]:
+    """An answer to somebody known must not be kept by a cache on the way."""
+
+    async def marked(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message).setdefault("cache-control", "no-store")
+        await send(message)
+
+    return marked

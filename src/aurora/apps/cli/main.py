@@ -1,0 +1,97 @@
+"""The command `aurora`: the rooms' commands, and what runs the platform."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from aurora import __version__
+from aurora.apps import house
+from aurora.apps.cli import operating, schema
+from aurora.apps.settings import Settings, load_settings
+from aurora.integrations.terminal import Terminal, failing_clearly, out
+
+HELP = """\
+Aurora: API keys, limits, usage, and invoices for companies that sell an API.
+
+Start with [bold]aurora up[/bold]: it starts PostgreSQL, a demo organization, and the server, and
+says what to try. Every command takes [bold]--help[/bold]; those that show something take
+[bold]--json[/bold]. The database is AURORA_DATABASE_URL, or the embedded one in AURORA_HOME.
+"""
+
+app = typer.Typer(
+    help=HELP, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False
+)
+
+# The rooms' command groups, in the order of a customer's life.
+GROUPS = {
+    "org": ("organizations", "org"),
+    "user": ("organizations", "user"),
+    "key": ("keys", "key"),
+    "plan": ("plans", "plan"),
+    "subscription": ("subscriptions", "subscription"),
+    "usage": ("usage", "usage"),
+    "billing": ("invoices", "billing"),
+    "invoice": ("invoices", "invoice"),
+}
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"aurora {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def configure(
+    ctx: typer.Context,
+    database_url: Annotated[
+        str | None, typer.Option(help="In place of AURORA_DATABASE_URL.", show_default=False)
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say it.")
+    ] = False,
+) -> None:
+    """Read the settings that every command stands on."""
+    del version
+    with failing_clearly():
+        settings = load_settings(database_url=database_url)
+    ctx.obj = _terminal(settings)
+    ctx.meta[operating.SETTINGS] = settings
+
+
+def _terminal(settings: Settings) -> Terminal:
+    @contextmanager
+    def connect() -> Iterator[str]:
+        import asyncio
+
+        from aurora.apps.database import database, prepare
+
+        with database(settings) as where:
+            if where.is_embedded:
+                # Nobody else looks after the embedded database's schema.
+                asyncio.run(prepare(where))
+            yield where.dsn
+
+    return Terminal(connect=connect)
+
+
+def _add_groups() -> None:
+    rooms = {room.name: room for room in house.rooms()}
+    operating.add_to(app)
+    for name, (room, offered) in GROUPS.items():
+        app.add_typer(rooms[room].offered("commands", offered), name=name)
+    app.add_typer(schema.supabase, name="supabase")
+
+
+def main() -> None:
+    """Run the command line."""
+    _add_groups()
+    app()
+
+
+if __name__ == "__main__":
+    main()

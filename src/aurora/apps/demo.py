@@ -1,0 +1,97 @@
+"""The demo organization: the seed's fixed rows, and a year of usage."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import date, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from aurora.apps.demo_traffic import DemoKey, generate_year
+from aurora.core import clock
+from aurora.db.pool import Pool
+from aurora.db.transaction import PLATFORM, Connection, transaction
+from aurora.features.usage import jobs as usage_jobs
+from aurora.features.usage.model import UsageEvent
+from aurora.features.usage.service import (
+    Sender,
+    ensure_partitions_between,
+    find_import_position,
+    record_usage,
+    save_import_position,
+)
+
+SEED: Final = Path(__file__).parent / "demo.sql"
+DEMO_KEY: Final = "tro_test_DemoKeyForTryingAuroraOut12uJbbW"
+DEMO_EVENTS: Final = 300_000
+ORGANIZATION_ID: Final = UUID("00000000-0000-0000-0000-000000000001")
+KEYS: Final = (
+    DemoKey(UUID("00000000-0000-0000-0000-000000000003"), "test", 1),
+    DemoKey(UUID("00000000-0000-0000-0000-000000000004"), "production", 12),
+)
+DAYS_IN_YEAR: Final = 367
+BATCH_SIZE: Final = 5_000
+BATCHES_IN_FLIGHT: Final = 2
+INGEST_TIMEOUT_MS: Final = 60_000
+_CHECKPOINT: Final = "demo:year"
+
+
+async def make_demo(
+    pool: Pool,
+    *,
+    events: int = DEMO_EVENTS,
+    seed: int = 1,
+    on_progress: Callable[[int], None] = lambda _count: None,
+) -> int:
+    """Make the demo organization and its year; return how many events this call added.
+
+    Doing it again adds nothing; doing it again after it was interrupted adds what is missing,
+    because the events and their ids follow from the seed and the day it was begun.
+
+    Args:
+        pool: The application's.
+        events: How many the year has.
+        seed: Other seeds give other years.
+        on_progress: Called with the number of events each batch held.
+    """
+    async with transaction(pool, PLATFORM) as conn:
+        await conn.execute(SEED.read_bytes())
+        position = await find_import_position(conn, ORGANIZATION_ID, _CHECKPOINT)
+        if position is not None and position["is_done"]:
+            return 0
+        end = clock.now().date() if position is None else date.fromisoformat(position["end"])
+        # The whole year at once: batches that each met a missing month would wait for each other.
+        await ensure_partitions_between(conn, end - timedelta(days=DAYS_IN_YEAR), end)
+        await _save(conn, end, is_done=False)
+    year = generate_year(end=end, seed=seed, keys=KEYS, events=events)
+    added = 0
+    while batches := [
+        batch for _ in range(BATCHES_IN_FLIGHT) if (batch := list(islice(year, BATCH_SIZE)))
+    ]:
+        added += sum(await asyncio.gather(*(_record(pool, batch) for batch in batches)))
+        on_progress(sum(len(batch) for batch in batches))
+    await usage_jobs.fold(pool)
+    await usage_jobs.count_visitors(pool)
+    async with transaction(pool, PLATFORM) as conn:
+        await _save(conn, end, is_done=True)
+    return added
+
+
+async def _record(pool: Pool, batch: list[UsageEvent]) -> int:
+    sender = Sender(organization_id=ORGANIZATION_ID, backfill=True)
+    async with transaction(pool, PLATFORM, statement_timeout_ms=INGEST_TIMEOUT_MS) as conn:
+        receipt = await record_usage(conn, list(enumerate(batch)), sender)
+    return receipt.accepted
+
+
+async def _save(conn: Connection, end: date, *, is_done: bool) -> None:
+    await save_import_position(
+        conn,
+        ORGANIZATION_ID,
+        _CHECKPOINT,
+        file_name="aurora demo",
+        position={"end": end.isoformat(), "is_done": is_done},
+    )

@@ -1,0 +1,75 @@
+"""The ONE list of rooms: what stands here is served, migrated, and worked on; nothing else is."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from aurora.db.definitions import platform_files
+from aurora.integrations.http import HotRoute
+from aurora.integrations.jobs import Cron, Job
+
+FEATURES = Path(__file__).parent.parent / "features"
+
+# In this order, because later rooms build on earlier ones; each with its SQL in the order it runs.
+ROOMS: Final[dict[str, tuple[str, ...]]] = {
+    "organizations": ("tables.sql", "logic.sql"),
+    "notifications": ("tables.sql", "logic.sql"),
+    "plans": ("tables.sql", "logic.sql"),
+    "keys": ("tables.sql", "logic.sql"),
+    "subscriptions": ("tables.sql", "logic.sql"),
+    "usage": ("tables.sql", "logic.sql", "rollups.sql", "policies.sql"),
+    "limits": ("logic.sql",),
+    "gate": (),
+    "widgets": ("tables.sql", "logic.sql"),
+    "invoices": ("tables.sql", "logic.sql", "issuing.sql", "policies.sql"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """One room and its doors."""
+
+    name: str
+    sql: tuple[Path, ...]
+
+    def door(self, name: str) -> ModuleType | None:
+        """Return a door's module (api, commands, jobs, store), or None where there is none."""
+        if not (FEATURES / self.name / f"{name}.py").exists():
+            return None
+        return importlib.import_module(f"aurora.features.{self.name}.{name}")
+
+    def offered(self, door: str, what: str) -> Any:
+        """Return what a door offers under a name, or None."""
+        module = self.door(door)
+        return None if module is None else getattr(module, what, None)
+
+
+def rooms() -> tuple[Room, ...]:
+    """Return the rooms, lowest first."""
+    return tuple(
+        Room(name, tuple(FEATURES / name / file for file in files)) for name, files in ROOMS.items()
+    )
+
+
+def definitions() -> tuple[Path, ...]:
+    """Return every SQL file that defines the schema, in the order it runs."""
+    return (*platform_files(), *(file for room in rooms() for file in room.sql))
+
+
+def hot_routes() -> tuple[HotRoute, ...]:
+    """Return the routes that no framework stands before."""
+    return tuple(route for room in rooms() for route in room.offered("api", "HOT_ROUTES") or ())
+
+
+def crons() -> tuple[Cron, ...]:
+    """Return the work that comes round."""
+    return tuple(cron for room in rooms() for cron in room.offered("jobs", "CRONS") or ())
+
+
+def jobs() -> tuple[Job, ...]:
+    """Return the work that is enqueued."""
+    return tuple(job for room in rooms() for job in room.offered("jobs", "JOBS") or ())

@@ -1,0 +1,90 @@
+"""Settings: AURORA_* in the environment, checked at start; everything has a working default."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import platformdirs
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from aurora.core.errors import AuroraError
+from aurora.core.secrets import generate_service_token
+
+TOKEN_FILE: Final = "service_token"  # noqa: S105 - a file name
+
+
+class SettingsInvalid(AuroraError):
+    """A setting in the environment cannot be used."""
+
+    code, title = "settings_invalid", "A setting cannot be used"
+
+
+def default_home() -> Path:
+    """Return the user's data folder, or /var/lib/aurora for root."""
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return Path("/var/lib/aurora")
+    return Path(platformdirs.user_data_dir("aurora"))
+
+
+class Settings(BaseSettings):
+    """What can be set from outside.
+
+    Attributes:
+        home: Where the embedded PostgreSQL and the service token live.
+        database_url: Your own PostgreSQL, 15 to 18; none means the embedded one.
+        migration_database_url: A login that owns the schema, where the application's does not.
+        port: Of the HTTP server on `host`.
+        service_token: What operators send as Bearer; none means the one in `home`.
+        database_pool_size: Connections of one API process.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="AURORA_", extra="ignore")
+
+    home: Path = Field(default_factory=default_home)
+    database_url: SecretStr | None = None
+    migration_database_url: SecretStr | None = None
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=1, le=65535)
+    service_token: SecretStr | None = Field(None, min_length=24)
+    database_pool_size: int = Field(8, ge=1, le=100)
+
+    def token(self) -> str:
+        """Return the operators' token, made once and kept in `home` where none is set.
+
+        Raises:
+            SettingsInvalid: `home` cannot be written.
+        """
+        if self.service_token is not None:
+            return self.service_token.get_secret_value()
+        path = self.home / TOKEN_FILE
+        try:
+            if path.exists():
+                return path.read_text("ascii").strip()
+            self.home.mkdir(parents=True, exist_ok=True)
+            token = generate_service_token()
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(token + "\n")
+        except OSError as error:
+            raise SettingsInvalid(
+                f"{path} cannot be used: {error.strerror}; set AURORA_HOME or AURORA_SERVICE_TOKEN."
+            ) from error
+        return token
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Return the settings of this process; options given on the command line come first.
+
+    Raises:
+        SettingsInvalid: A value cannot be used; the message names the variable, not the value.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = "AURORA_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise SettingsInvalid(f"{name}: {first['msg']}.") from None

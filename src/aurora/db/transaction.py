@@ -1,0 +1,174 @@
+"""Opens a transaction that says who acts: the one door through which the application queries."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+from uuid import UUID
+
+import psycopg
+from psycopg import sql
+from psycopg.pq import TransactionStatus
+
+from aurora.db.errors import translate
+from aurora.db.pool import Connection, Pool
+
+__all__ = ["PLATFORM", "Actor", "Connection", "Pool", "person", "tenant", "transaction"]
+
+Role = Literal["service_role", "tenant", "authenticated", "anon"]
+
+STATEMENT_TIMEOUT_MS: Final = 15_000
+ROLLBACK_TIMEOUT_S: Final = 5.0
+
+_ROLES: Final = frozenset(get_args(Role))
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts in a transaction (design.md, section 4).
+
+    Attributes:
+        role: The PostgreSQL role assumed for the transaction.
+        organization_id: The tenant; given exactly when the role is `tenant`.
+        claims: The person's token, shaped as Supabase's JWT; becomes `request.jwt.claims`.
+        user_id: The member on whose behalf a tenant acts, if it is one.
+    """
+
+    role: Role
+    organization_id: UUID | None = None
+    claims: Mapping[str, object] | None = None
+    user_id: UUID | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what could become another identity once it stands in a statement."""
+        if self.role not in _ROLES:
+            raise ValueError(f"no such role: {self.role!r}")
+        if (self.role == "tenant") is not isinstance(self.organization_id, UUID):
+            raise ValueError("a tenant acts for one organization, and nobody else does")
+        if self.user_id is not None and not (
+            self.role == "tenant" and isinstance(self.user_id, UUID)
+        ):
+            raise ValueError("only a tenant acts on behalf of a member, named by a UUID")
+
+
+PLATFORM: Final = Actor("service_role")
+
+
+def tenant(organization_id: UUID, user_id: UUID | None = None) -> Actor:
+    """Return the actor that sees one organization's data plane and nothing else.
+
+    Args:
+        organization_id: The organization.
+        user_id: The member who asks, when it is a person and not a key.
+    """
+    return Actor("tenant", organization_id=organization_id, user_id=user_id)
+
+
+def person(auth_id: UUID, **claims: object) -> Actor:
+    """Return the actor for a signed-in person.
+
+    Args:
+        auth_id: The `sub` of the token, `auth.users.id`.
+        claims: Further members of the token, such as email.
+    """
+    token = {**claims, "sub": str(auth_id), "role": "authenticated"}
+    return Actor("authenticated", claims=token)
+
+
+@asynccontextmanager
+async def transaction(
+    pool: Pool,
+    acting_as: Actor,
+    *,
+    read_only: bool = False,
+    statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
+) -> AsyncIterator[Connection]:
+    """Borrow a connection for one transaction in which `acting_as` acts.
+
+    Commits at the end of the block; rolls back on any exception, cancellation included. For a
+    savepoint, use `connection.transaction()` inside.
+
+    Args:
+        pool: Where the connection comes from and returns to, clean.
+        acting_as: Whose rights apply.
+        read_only: Let PostgreSQL refuse every write.
+        statement_timeout_ms: The longest any single statement may run, in milliseconds.
+
+    Raises:
+        AuroraError: What the database refused, by `aurora.db.errors.translate`.
+        psycopg.Error: A database error that no Aurora error stands for.
+    """
+    try:
+        connection = await pool.getconn()
+        try:
+            await connection.execute(
+                _opening(connection, acting_as, read_only, statement_timeout_ms)
+            )
+            yield connection
+            await _commit(connection)
+        except BaseException:
+            await _abandon(connection)
+            raise
+        finally:
+            # With a reset callback this only queues: it cannot be interrupted half-way. Whatever
+            # state a second cancellation left behind, the pool rolls back or closes.
+            await pool.putconn(connection)
+    except psycopg.Error as error:
+        if translated := translate(error):
+            raise translated from error
+        raise
+
+
+def _opening(
+    connection: Connection, actor: Actor, read_only: bool, statement_timeout_ms: int
+) -> str:
+    """Return BEGIN and the identity as one message.
+
+    One simple-protocol message costs 0.21 ms per transaction over a bare query, a pipeline
+    0.38 ms, three statements 0.45 ms (measured on a local socket). The role is set in a statement
+    of its own, because privileges of later statements are checked when those are planned, and the
+    login role may not even call app.set_organization.
+    """
+    local = {"role": actor.role, "statement_timeout": str(int(statement_timeout_ms))}
+    if actor.claims is not None:
+        local["request.jwt.claims"] = json.dumps(actor.claims, default=str)
+    settings = ", ".join(
+        f"set_config('{name}', {sql.quote(value, connection)}, true)"
+        for name, value in local.items()
+    )
+    begin = "begin read only" if read_only else "begin"
+    if actor.organization_id is None:
+        return f"{begin}; select {settings}"
+    # Through the function, never set_config: only it reaches the workers of a Citus cluster.
+    ids = (
+        [actor.organization_id] if actor.user_id is None else [actor.organization_id, actor.user_id]
+    )
+    arguments = ", ".join(f"'{known}'" for known in ids)
+    return f"{begin}; select {settings}; select app.set_organization({arguments})"
+
+
+async def _commit(connection: Connection) -> None:
+    status = connection.pgconn.transaction_status
+    if status == TransactionStatus.IDLE:
+        # Whatever followed the early end ran as the login role, which owns nothing.
+        raise RuntimeError("the transaction was ended inside its block; services never commit")
+    if status == TransactionStatus.INERROR:
+        # COMMIT would quietly roll back and the caller would believe that it was stored.
+        raise RuntimeError("a database error was swallowed inside the transaction")
+    await connection.commit()
+
+
+async def _abandon(connection: Connection) -> None:
+    """Roll back as far as that is possible; the pool deals with what remains."""
+    try:
+        async with asyncio.timeout(ROLLBACK_TIMEOUT_S):
+            if connection.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                await connection.close()
+            else:
+                await connection.rollback()
+    except (psycopg.Error, TimeoutError):
+        await connection.close()

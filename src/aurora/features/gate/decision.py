@@ -1,0 +1,67 @@
+"""The decision: one pure function over a key's record, a clock, and the request."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from datetime import datetime
+
+from aurora.features.gate.model import Code, VerifyRequest
+from aurora.features.keys.model import KeyRecord
+
+SUSPENDED = frozenset({"suspended", "cancelled"})
+
+
+def decide(  # noqa: PLR0911 - one return a verdict, in the order of the interface
+    record: KeyRecord, request: VerifyRequest, now: datetime
+) -> Code:
+    """Return the gate's code for a request whose key has this record.
+
+    The order is part of the interface: what is wrong with the key comes before what is wrong with
+    the request.
+    """
+    if record.status == "revoked":
+        return "REVOKED"
+    # The clock decides, not the status: a key is refused from the very second it expires.
+    if record.status == "expired" or (record.expires_at is not None and record.expires_at <= now):
+        return "EXPIRED"
+    if record.organization_status in SUSPENDED:
+        return "ORGANIZATION_SUSPENDED"
+    if request.origin is not None and not origin_allowed(request.origin, record.allowed_origins):
+        return "ORIGIN_DENIED"
+    if record.ip_whitelist is not None and not ip_allowed(request.ip, record.ip_whitelist):
+        return "IP_DENIED"
+    if request.scope is not None and request.scope not in record.scopes:
+        return "SCOPE_MISSING"
+    return "VALID"
+
+
+def origin_allowed(origin: str, allowed: Sequence[str]) -> bool:
+    """Return whether an Origin header matches `*`, an exact origin, or `https://*.example.com`.
+
+    A wildcard stands for one or more labels, never for none: `https://example.com` does not match
+    `https://*.example.com`.
+    """
+    asked = origin.lower()
+    for rule in allowed:
+        if rule in ("*", asked):
+            return True
+        scheme, star, domain = rule.partition("://*.")
+        if star and asked.startswith(f"{scheme}://") and asked.endswith(f".{domain}"):
+            label = asked[len(scheme) + 3 : -len(domain) - 1]
+            if label and all(c.isalnum() or c in ".-" for c in label):
+                return True
+    return False
+
+
+def ip_allowed(ip: str | None, rules: Sequence[str]) -> bool:
+    """Return whether an address is in one of the networks; IPv4 inside IPv6 is unwrapped."""
+    if ip is None:
+        return False
+    try:
+        address = ipaddress.ip_address(ip)
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address in ipaddress.ip_network(rule, strict=False) for rule in rules)

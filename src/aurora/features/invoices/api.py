@@ -1,0 +1,198 @@
+"""HTTP door of the invoices room."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from aurora.core.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from aurora.db.pool import Pool
+from aurora.db.transaction import PLATFORM, Actor, transaction
+from aurora.features.invoices import billing_run, service
+from aurora.features.invoices.model import Invoice
+from aurora.integrations.http import NO_STORE, Caller, ScopeMissing, caller_of, pool_of
+
+router = APIRouter(tags=["invoices"])
+
+BILLING_SCOPE = "billing:read"
+
+
+class LineOut(BaseModel):
+    """One line; amounts are decimal strings in major units, periods include their last day."""
+
+    model_config = ConfigDict(from_attributes=True)
+    description: str
+    kind: str
+    quantity: Decimal
+    unit: str
+    unit_price: Decimal
+    amount: Decimal
+    tax_category: str
+    tax_rate: Decimal
+    period_start: date
+    period_end: date
+    impressions: int | None
+    included: int | None
+
+
+class TaxOut(BaseModel):
+    """VAT of one category and rate."""
+
+    model_config = ConfigDict(from_attributes=True)
+    category: str
+    rate: Decimal
+    taxable: Decimal
+    tax: Decimal
+    reason: str | None
+
+
+class InvoiceOut(BaseModel):
+    """An invoice; amounts are decimal strings in major units of `currency`."""
+
+    model_config = ConfigDict(from_attributes=True)
+    id: UUID
+    created_at: datetime
+    organization_id: UUID
+    subscription_id: UUID | None
+    kind: str
+    invoice_number: str | None
+    invoice_date: date
+    due_date: date
+    issued_at: datetime | None
+    kid: str | None
+    period_start: date
+    period_end: date
+    subtotal: Decimal
+    tax_amount: Decimal
+    total: Decimal
+    currency: str
+    line_items: list[LineOut]
+    tax_lines: list[TaxOut]
+    seller: dict[str, Any]
+    buyer: dict[str, Any]
+    status: str
+    paid_at: datetime | None
+
+
+class InvoicePage(BaseModel):
+    """A page of invoices, newest first."""
+
+    items: list[InvoiceOut]
+    next_cursor: str | None
+
+
+class NewBillingRun(BaseModel):
+    """A billing run to make."""
+
+    model_config = ConfigDict(extra="forbid")
+    as_of: date = Field(description="Bill every billing moment on or before this day.")
+    organization_id: UUID | None = None
+    dry_run: bool = False
+
+
+class IssuedOut(BaseModel):
+    """An invoice that a run issued."""
+
+    model_config = ConfigDict(from_attributes=True)
+    id: UUID
+    invoice_number: str
+    organization_id: UUID
+    subtotal: Decimal
+    tax_amount: Decimal
+    total: Decimal
+    currency: str
+
+
+class FailedOut(BaseModel):
+    """A subscription that a run could not bill; its period did not move."""
+
+    model_config = ConfigDict(from_attributes=True)
+    subscription_id: UUID
+    code: str
+    detail: str
+
+
+class BillingRunOut(BaseModel):
+    """What a billing run did."""
+
+    model_config = ConfigDict(from_attributes=True)
+    as_of: date
+    dry_run: bool
+    issued: list[IssuedOut]
+    nothing_owed: int
+    failed: list[FailedOut]
+
+
+Who = Annotated[Caller, Depends(caller_of)]
+Database = Annotated[Pool, Depends(pool_of)]
+
+
+@router.get("/v1/invoices")
+async def list_invoices(
+    who: Who,
+    pool: Database,
+    organization_id: UUID | None = None,
+    cursor: Annotated[str | None, Query(max_length=600)] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE)] = DEFAULT_PAGE_SIZE,
+) -> InvoicePage:
+    """List invoices, newest first: an operator any or all organizations', a key its own."""
+    organization = organization_id
+    if who.kind == "key":
+        organization = who.organization(organization_id, scope=BILLING_SCOPE)
+    async with transaction(pool, _actor(who), read_only=True) as conn:
+        page = await service.list_invoices(conn, organization, cursor=cursor, limit=limit)
+    return InvoicePage(
+        items=[InvoiceOut.model_validate(item) for item in page.items],
+        next_cursor=page.next_cursor,
+    )
+
+
+@router.get("/v1/invoices/{invoice_id}")
+async def get_invoice(invoice_id: UUID, who: Who, pool: Database) -> InvoiceOut:
+    """Return one invoice: any to an operator, its own to a key."""
+    return InvoiceOut.model_validate(await _read(invoice_id, who, pool))
+
+
+@router.get(
+    "/v1/invoices/{invoice_id}/pdf",
+    response_class=Response,
+    responses={200: {"content": {"application/pdf": {}}, "description": "PDF/A-3b"}},
+)
+async def get_invoice_pdf(
+    invoice_id: UUID, who: Who, pool: Database, language: Literal["nb", "en"] = "nb"
+) -> Response:
+    """Return one invoice as PDF/A-3b; the same invoice gives the same bytes."""
+    invoice = await _read(invoice_id, who, pool)
+    pdf = await service.render_invoice(invoice, language)
+    name = invoice.invoice_number or f"draft-{invoice.id}"
+    return Response(
+        pdf,
+        media_type="application/pdf",
+        headers={**NO_STORE, "content-disposition": f'inline; filename="{name}.pdf"'},
+    )
+
+
+@router.post("/v1/billing/runs")
+async def run_billing(body: NewBillingRun, who: Who, pool: Database) -> BillingRunOut:
+    """Bill every subscription that is due (operators); safe to send again after a lost answer."""
+    who.must_be_operator()
+    return BillingRunOut.model_validate(await billing_run.run_billing(pool, **body.model_dump()))
+
+
+async def _read(invoice_id: UUID, who: Caller, pool: Pool) -> Invoice:
+    async with transaction(pool, _actor(who), read_only=True) as conn:
+        return await service.get_invoice(conn, invoice_id)
+
+
+def _actor(who: Caller) -> Actor:
+    if who.organization_id is None:
+        return PLATFORM
+    if BILLING_SCOPE not in who.scopes:
+        raise ScopeMissing(f"This call needs the scope {BILLING_SCOPE}.", scope=BILLING_SCOPE)
+    return who.actor(who.organization_id)

@@ -1,0 +1,212 @@
+"""Commands of the invoices room: aurora billing, aurora invoice."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from aurora.core.errors import AuroraError, Invalid
+from aurora.core.money import Language
+from aurora.core.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from aurora.db.pool import Pool
+from aurora.db.transaction import PLATFORM, transaction
+from aurora.features.invoices import service
+from aurora.features.invoices.billing_run import count_due
+from aurora.features.invoices.billing_run import run_billing as bill
+from aurora.features.invoices.model import BillingRun, BillLine, Invoice, LegalEntity
+from aurora.features.organizations.service import get_organization
+from aurora.integrations.terminal import EXIT_FAILED, JsonOption, err, failing_clearly, run, show
+
+billing = typer.Typer(help="Billing: from usage to numbered invoices.", no_args_is_help=True)
+invoice = typer.Typer(help="Invoices, and the seller who issues them.", no_args_is_help=True)
+
+INVOICE_COLUMNS = (
+    "invoice_number",
+    "status",
+    "invoice_date",
+    "due_date",
+    "subtotal",
+    "tax_amount",
+    "total",
+    "currency",
+    "id",
+)
+OrgOption = Annotated[str, typer.Option("--org", help="The organization's slug.")]
+
+
+class AsOfInvalid(Invalid):
+    """The text is not a day."""
+
+    code, title = "as_of_invalid", "--as-of takes a day like 2026-12-01"
+
+
+class FileNotWritten(AuroraError):
+    """The file cannot be written."""
+
+    status, code, title = 500, "file_not_written", "The file cannot be written"
+
+
+@billing.command("run")
+def run_billing(
+    ctx: typer.Context,
+    as_of: Annotated[str, typer.Option(help="Bill every billing moment up to this day.")],
+    org: Annotated[str | None, typer.Option(help="Only this organization (slug).")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Do the same and roll it back.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Bill what is due. Safe to kill, to run again, and to run twice at once."""
+    with failing_clearly():
+        try:
+            day = date.fromisoformat(as_of)
+        except ValueError:
+            raise AsOfInvalid(f"{as_of!r} is not a day; write it like 2026-12-01.") from None
+
+    async def work(pool: Pool) -> BillingRun:
+        async with transaction(pool, PLATFORM, read_only=True) as conn:
+            organization_id = None if org is None else (await get_organization(conn, org)).id
+            due = await count_due(conn, as_of=day, organization_id=organization_id)
+        with _progress(due, quiet=json) as progress:
+            task = progress.add_task("billing", total=due)
+            return await bill(
+                pool,
+                as_of=day,
+                organization_id=organization_id,
+                dry_run=dry_run,
+                on_billed=lambda: progress.advance(task),
+            )
+
+    done = run(ctx, work)
+    if json:
+        show(done, json=True)
+    else:
+        columns = ("invoice_number", "subtotal", "tax_amount", "total", "currency", "id")
+        show(done.issued, json=False, columns=columns)
+        for failure in done.failed:
+            err.print(f"subscription {failure.subscription_id}: {failure.detail} ({failure.code})")
+    if done.failed:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@billing.command("preview")
+def preview_bill(ctx: typer.Context, org: OrgOption, json: JsonOption = False) -> None:
+    """Show what an organization's next bill would say if it were made now."""
+
+    async def work(pool: Pool) -> list[BillLine]:
+        async with transaction(pool, PLATFORM, read_only=True) as conn:
+            organization = await get_organization(conn, org)
+            return await service.preview_bill(conn, organization.id)
+
+    columns = ("description", "quantity", "unit", "unit_price", "amount", "period_start")
+    show(run(ctx, work), json=json, columns=columns)
+
+
+@invoice.command("list")
+def list_invoices(
+    ctx: typer.Context,
+    org: Annotated[str | None, typer.Option(help="Only this organization (slug).")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE_SIZE)] = DEFAULT_PAGE_SIZE,
+    json: JsonOption = False,
+) -> None:
+    """List invoices, newest first."""
+
+    async def work(pool: Pool) -> list[Invoice]:
+        async with transaction(pool, PLATFORM, read_only=True) as conn:
+            organization_id = None if org is None else (await get_organization(conn, org)).id
+            page = await service.list_invoices(conn, organization_id, cursor=None, limit=limit)
+            return page.items
+
+    show(run(ctx, work), json=json, columns=INVOICE_COLUMNS)
+
+
+@invoice.command("show")
+def show_invoice(ctx: typer.Context, number: str, json: JsonOption = False) -> None:
+    """Show one invoice by its number."""
+
+    async def work(pool: Pool) -> Invoice:
+        async with transaction(pool, PLATFORM, read_only=True) as conn:
+            return await service.get_invoice(conn, number)
+
+    show(run(ctx, work), json=json)
+
+
+@invoice.command("pdf")
+def write_pdf(
+    ctx: typer.Context,
+    number: str,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the PDF goes.")],
+    language: Annotated[Language, typer.Option(help="Of the document.")] = "nb",
+) -> None:
+    """Write an invoice as PDF/A-3b."""
+
+    async def work(pool: Pool) -> bytes:
+        async with transaction(pool, PLATFORM, read_only=True) as conn:
+            found = await service.get_invoice(conn, number)
+        return await service.render_invoice(found, language)
+
+    pdf = run(ctx, work)
+    with failing_clearly():
+        try:
+            output.write_bytes(pdf)
+        except OSError as error:
+            raise FileNotWritten(f"{output} cannot be written: {error.strerror}.") from error
+    err.print(f"{output}: {len(pdf):,} bytes")
+
+
+@invoice.command("seller")
+def enter_seller(  # noqa: PLR0917 - options are named
+    ctx: typer.Context,
+    name: Annotated[str | None, typer.Option(help="Registered name.")] = None,
+    org_number: Annotated[str | None, typer.Option(help="Organization number.")] = None,
+    vat_registered: Annotated[bool | None, typer.Option(help="In the VAT register.")] = None,
+    in_business_register: Annotated[bool | None, typer.Option(help="AS, ASA, NUF.")] = None,
+    address: Annotated[str | None, typer.Option()] = None,
+    postal_code: Annotated[str | None, typer.Option()] = None,
+    city: Annotated[str | None, typer.Option()] = None,
+    country: Annotated[str | None, typer.Option()] = None,
+    email: Annotated[str | None, typer.Option()] = None,
+    phone: Annotated[str | None, typer.Option()] = None,
+    website: Annotated[str | None, typer.Option()] = None,
+    bank_account: Annotated[str | None, typer.Option()] = None,
+    payment_days: Annotated[int | None, typer.Option(min=0, max=365)] = None,
+    json: JsonOption = False,
+) -> None:
+    """Show the seller, or enter the real one in place of the specimen."""
+    changes: dict[str, object] = {
+        "name": name,
+        "org_number": org_number,
+        "vat_registered": vat_registered,
+        "in_business_register": in_business_register,
+        "address": address,
+        "postal_code": postal_code,
+        "city": city,
+        "country": country,
+        "email": email,
+        "phone": phone,
+        "website": website,
+        "bank_account": bank_account,
+        "payment_days": payment_days,
+    }
+
+    async def work(pool: Pool) -> LegalEntity:
+        async with transaction(pool, PLATFORM) as conn:
+            if all(value is None for value in changes.values()):
+                return await service.get_seller(conn)
+            return await service.enter_seller(conn, **changes)
+
+    show(run(ctx, work), json=json)
+
+
+def _progress(total: int, *, quiet: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        disable=quiet or total == 0,
+        transient=True,
+    )

@@ -1,0 +1,211 @@
+"""Invoices: the document, its lines, and its VAT."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, Literal
+from uuid import UUID
+
+import msgspec
+
+from aurora.core.errors import Conflict, Invalid, NotFound
+
+InvoiceStatus = Literal["draft", "sent", "paid", "overdue", "void"]
+
+
+class LineItem(msgspec.Struct, frozen=True, kw_only=True):
+    """One line; amounts in major units, `period_end` is the last day, included."""
+
+    description: str
+    kind: str
+    quantity: Decimal
+    unit: str
+    unit_price: Decimal
+    amount: Decimal
+    tax_category: str
+    tax_rate: Decimal
+    period_start: date
+    period_end: date
+    impressions: int | None = None
+    included: int | None = None
+
+
+class TaxLine(msgspec.Struct, frozen=True, kw_only=True):
+    """VAT of one category and rate (percent), in major units."""
+
+    category: str
+    rate: Decimal
+    taxable: Decimal
+    tax: Decimal
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invoice:
+    """A sales document with seller and buyer as they were; amounts in major units of `currency`."""
+
+    id: UUID
+    created_at: datetime
+    organization_id: UUID
+    subscription_id: UUID | None
+    kind: str
+    invoice_number: str | None
+    invoice_date: date
+    due_date: date
+    issued_at: datetime | None
+    kid: str | None
+    period_start: date
+    period_end: date
+    subtotal: Decimal
+    tax_amount: Decimal
+    total: Decimal
+    currency: str
+    line_items: list[LineItem]
+    tax_lines: list[TaxLine]
+    seller: dict[str, Any]
+    buyer: dict[str, Any]
+    status: InvoiceStatus
+    paid_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvoiceRow(Invoice):
+    """An invoice as its row gives it: lines and VAT are JSON text, so that no figure is a float."""
+
+    line_items: str  # type: ignore[assignment]
+    tax_lines: str  # type: ignore[assignment]
+
+    def parsed(self) -> Invoice:
+        """Return the invoice with its lines as structures."""
+        fields = {name: getattr(self, name) for name in Invoice.__dataclass_fields__}
+        fields["line_items"] = msgspec.json.decode(self.line_items, type=list[LineItem])
+        fields["tax_lines"] = msgspec.json.decode(self.tax_lines, type=list[TaxLine])
+        return Invoice(**fields)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BillLine:
+    """A line of a bill that nobody was sent: what calculate_monthly_bill() says."""
+
+    line_number: int
+    kind: str
+    description: str
+    quantity: Decimal
+    unit: str
+    unit_price: Decimal
+    amount: Decimal
+    period_start: datetime
+    period_end: datetime
+    impressions: int | None
+    included: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LegalEntity:
+    """Who sells: what stands on every document."""
+
+    id: str
+    is_specimen: bool
+    name: str
+    org_number: str
+    vat_registered: bool
+    in_business_register: bool
+    address: str
+    postal_code: str
+    city: str
+    country: str
+    email: str
+    phone: str | None
+    website: str | None
+    bank_account: str | None
+    iban: str | None
+    bic: str | None
+    payment_days: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuedInvoice:
+    """One line of what a billing run did."""
+
+    invoice_number: str
+    organization_id: UUID
+    subtotal: Decimal
+    tax_amount: Decimal
+    total: Decimal
+    currency: str
+    period_start: date
+    period_end: date
+    id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedBill:
+    """A subscription that could not be billed, and why; its period did not move."""
+
+    subscription_id: UUID
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BillingRun:
+    """What a billing run did."""
+
+    as_of: date
+    dry_run: bool
+    issued: list[IssuedInvoice]
+    nothing_owed: int
+    failed: list[FailedBill]
+
+
+class InvoiceNotFound(NotFound):
+    """No such invoice, or not one that the caller may see."""
+
+    code, title = "invoice_not_found", "There is no such invoice"
+
+
+class InvoiceNumberTaken(Conflict):
+    """The number is another invoice's."""
+
+    code, title = "invoice_number_taken", "Another invoice has this number"
+    constraints = ("invoices_number_key",)
+
+
+class AlreadyBilled(Conflict):
+    """The billing moment was billed before."""
+
+    code, title = "already_billed", "This billing moment was billed already"
+    constraints = ("invoices_subscription_billed_key",)
+
+
+class InvoiceImmutable(Conflict):
+    """An issued document is neither changed nor deleted."""
+
+    code = "invoice_immutable"
+    title = "An issued invoice is never changed; it is corrected by a credit note"
+
+
+class InvoiceNotDraft(Conflict):
+    """Only drafts are issued."""
+
+    code, title = "invoice_not_draft", "Only a draft can be issued"
+
+
+class SellerMissing(Conflict):
+    """Nobody is entered who sells."""
+
+    code, title = "seller_missing", "No seller is entered: use aurora invoice seller"
+
+
+class BillingMomentInvalid(Invalid):
+    """A bill is asked for a moment at which none is made."""
+
+    code, title = "billing_moment_invalid", "Bills are made where a billing month begins"
+
+
+class AsOfInFuture(Invalid):
+    """Nothing is invoiced before its day."""
+
+    code, title = "as_of_in_future", "Bills are not made for days to come"

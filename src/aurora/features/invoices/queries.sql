@@ -1,0 +1,88 @@
+-- name: find_subscription_due
+-- Claims the subscription whose billing moment is the longest past; what another runner holds is passed by.
+select s.id
+from subscriptions s
+where s.status in ('active', 'past_due')
+  and s.next_billing_at < (:as_of::date + 1)::timestamp at time zone s.time_zone
+  and (:organization_id::uuid is null or s.organization_id = :organization_id::uuid)
+  and s.id <> all (:except_ids::uuid[])
+order by s.next_billing_at, s.id
+limit 1
+for update skip locked;
+
+-- name: insert_invoice_draft
+-- Drafts the invoice of a subscription's next billing moment and moves it on; null: nothing was owed.
+select app.bill_subscription(:subscription_id::uuid, :as_of::date);
+
+-- name: update_invoice_issued
+-- Gives a draft the next number of its series; the last statement of its transaction.
+select app.issue_invoice(:invoice_id::uuid);
+
+-- name: count_subscriptions_due
+-- How many subscriptions have a billing moment on or before the day.
+select count(*) from subscriptions s
+where s.status in ('active', 'past_due')
+  and s.next_billing_at < (:as_of::date + 1)::timestamp at time zone s.time_zone
+  and (:organization_id::uuid is null or s.organization_id = :organization_id::uuid);
+
+-- name: list_bill_lines_by_organization -> BillLine
+-- What the next bill of an organization says if it were made now.
+select line_number, kind, description, quantity, unit, unit_price, amount, period_start, period_end, impressions,
+  included
+from calculate_monthly_bill(:organization_id::uuid);
+
+-- name: find_invoice -> InvoiceRow
+-- One invoice by its id.
+select id, created_at, organization_id, subscription_id, kind, invoice_number, invoice_date, due_date, issued_at, kid,
+  period_start, period_end, subtotal, tax_amount, total, currency, line_items::text as line_items,
+  tax_lines::text as tax_lines, seller, buyer, status, paid_at
+from invoices
+where id = :invoice_id::uuid;
+
+-- name: find_invoice_by_number -> InvoiceRow
+-- One issued invoice by its number.
+select id, created_at, organization_id, subscription_id, kind, invoice_number, invoice_date, due_date, issued_at, kid,
+  period_start, period_end, subtotal, tax_amount, total, currency, line_items::text as line_items,
+  tax_lines::text as tax_lines, seller, buyer, status, paid_at
+from invoices
+where invoice_number = :invoice_number;
+
+-- name: list_invoices_by_organization -> InvoiceRow
+-- A page of an organization's invoices (all organizations' when none is named), newest first.
+select id, created_at, organization_id, subscription_id, kind, invoice_number, invoice_date, due_date, issued_at, kid,
+  period_start, period_end, subtotal, tax_amount, total, currency, line_items::text as line_items,
+  tax_lines::text as tax_lines, seller, buyer, status, paid_at
+from invoices
+where (:organization_id::uuid is null or organization_id = :organization_id::uuid)
+  and (:after_created_at::timestamptz is null
+    or (created_at, id) < (:after_created_at::timestamptz, :after_id::uuid))
+order by created_at desc, id desc
+limit :limit;
+
+-- name: insert_notification_of_invoice
+-- Tells the admins of an organization that an invoice was issued, once; returns how many were told.
+select app.notify_members(
+  i.organization_id, 'invoice_issued', 'Invoice ' || i.invoice_number,
+  format('%s %s is due on %s.', i.currency, i.total, i.due_date), 'info', 'invoice:' || i.id,
+  '/invoices/' || i.id, 'View invoice', 'admin'
+)
+from invoices i
+where i.id = :invoice_id::uuid and i.invoice_number is not null;
+
+-- name: find_legal_entity -> LegalEntity
+-- Who sells.
+select id, is_specimen, name, org_number, vat_registered, in_business_register, address, postal_code, city, country,
+  email, phone, website, bank_account, iban, bic, payment_days
+from legal_entities
+where id = :legal_entity_id;
+
+-- name: update_legal_entity -> LegalEntity
+-- Enters the real seller in place of the specimen.
+update legal_entities set
+  is_specimen = false, name = :name, org_number = :org_number, vat_registered = :vat_registered,
+  in_business_register = :in_business_register, address = :address, postal_code = :postal_code, city = :city,
+  country = :country, email = :email, phone = :phone, website = :website, bank_account = :bank_account, iban = :iban,
+  bic = :bic, payment_days = :payment_days
+where id = :legal_entity_id
+returning id, is_specimen, name, org_number, vat_registered, in_business_register, address, postal_code, city, country,
+  email, phone, website, bank_account, iban, bic, payment_days;

@@ -1,0 +1,137 @@
+"""Reading invoices, rendering them, and the seller who stands on them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from aurora.core.money import Language
+from aurora.core.paging import Page, decode_cursor, page_of
+from aurora.core.taxids import check_org_number
+from aurora.db.transaction import Connection
+from aurora.features.invoices import store
+from aurora.features.invoices.document import invoice_pdf_async
+from aurora.features.invoices.model import (
+    BillLine,
+    Invoice,
+    InvoiceNotFound,
+    LegalEntity,
+    SellerMissing,
+)
+
+DEFAULT_SELLER = "default"
+
+
+async def get_invoice(conn: Connection, which: UUID | str) -> Invoice:
+    """Return one invoice by id or number.
+
+    Raises:
+        InvoiceNotFound: There is none, or the caller may not see it.
+    """
+    found = (
+        await store.find_invoice(conn, which)
+        if isinstance(which, UUID)
+        else await store.find_invoice_by_number(conn, which)
+    )
+    if found is None:
+        raise InvoiceNotFound
+    return found
+
+
+async def list_invoices(
+    conn: Connection, organization_id: UUID | None, *, cursor: str | None, limit: int
+) -> Page[Invoice]:
+    """Return a page of invoices, newest first; of all organizations where none is named."""
+    after = None if cursor is None else decode_cursor(cursor, (datetime, UUID))
+    found = await store.list_invoices(conn, organization_id, after=after, limit=limit + 1)
+    return page_of(found, limit, lambda row: (row.created_at, row.id))
+
+
+async def preview_bill(conn: Connection, organization_id: UUID) -> list[BillLine]:
+    """Return what the next bill would say if it were made now.
+
+    Raises:
+        SubscriptionNotFound: The organization has no subscription.
+    """
+    return await store.list_bill_lines(conn, organization_id)
+
+
+async def render_invoice(invoice: Invoice, language: Language) -> bytes:
+    """Return an invoice as PDF/A-3b; the same invoice gives the same bytes."""
+    return await invoice_pdf_async(_snapshot(invoice), language)
+
+
+async def deliver_invoice(conn: Connection, invoice_id: UUID) -> int:
+    """Tell the organization's admins that an invoice was issued; return how many were told."""
+    return await store.notify_of_invoice(conn, invoice_id) or 0
+
+
+async def get_seller(conn: Connection) -> LegalEntity:
+    """Return who sells.
+
+    Raises:
+        SellerMissing: Nobody is entered.
+    """
+    found = await store.find_legal_entity(conn, DEFAULT_SELLER)
+    if found is None:
+        raise SellerMissing
+    return found
+
+
+async def enter_seller(conn: Connection, **changes: object) -> LegalEntity:
+    """Enter the real seller; fields that are not named stay as they are.
+
+    Raises:
+        OrgNumberInvalid: The organization number's check digit is wrong.
+        SellerMissing: The database holds no seller to change.
+    """
+    fields: dict[str, Any] = asdict(await get_seller(conn))
+    fields.update({name: value for name, value in changes.items() if value is not None})
+    fields["org_number"] = check_org_number(fields["org_number"], fields["country"])
+    fields["legal_entity_id"] = fields.pop("id")
+    del fields["is_specimen"]
+    return await store.update_legal_entity(conn, **fields)
+
+
+def _snapshot(invoice: Invoice) -> dict[str, Any]:
+    """Return the invoice as the document wants it: plain mappings, Decimals, and dates."""
+    snapshot: dict[str, Any] = {
+        field: getattr(invoice, field)
+        for field in (
+            "invoice_number",
+            "status",
+            "invoice_date",
+            "due_date",
+            "period_start",
+            "period_end",
+            "currency",
+            "kid",
+            "subtotal",
+            "tax_amount",
+            "total",
+        )
+    }
+    snapshot["kind"] = "invoice"
+    snapshot["is_specimen"] = bool(invoice.seller.get("is_specimen"))
+    snapshot["invoice_reference"] = invoice.buyer.get("reference")
+    snapshot["seller"] = invoice.seller
+    snapshot["buyer"] = invoice.buyer
+    snapshot["line_items"] = [
+        {**msgspec.structs.asdict(line), "detail": _detail(line.impressions, line.included)}
+        for line in invoice.line_items
+    ]
+    snapshot["tax_lines"] = [msgspec.structs.asdict(line) for line in invoice.tax_lines]
+    snapshot["notes"] = []
+    return snapshot
+
+
+def _detail(impressions: int | None, included: int | None) -> str | None:
+    if impressions is None or included is None:
+        return None
+    over = impressions - included
+    # \u2212 is the minus sign, \u00a0 groups digits as Norwegian and ISO 31-0 do.
+    return f"{impressions:,} \u2212 {included:,} = {over:,}".replace(",", "\u00a0")

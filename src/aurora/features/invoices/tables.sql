@@ -1,0 +1,115 @@
+-- Invoices: the seller, the counters that number without gaps, and the documents themselves.
+
+create table legal_entities (
+  id text primary key,
+  created_at timestamptz not null default app.now(),
+  updated_at timestamptz not null default app.now(),
+  is_specimen boolean not null default false,
+
+  name text not null,
+  org_number text not null,
+  vat_registered boolean not null default true,
+  in_business_register boolean not null default true,
+  address text not null,
+  postal_code text not null,
+  city text not null,
+  country text not null default 'NO',
+  email text not null,
+  phone text,
+  website text,
+  bank_account text,
+  iban text,
+  bic text,
+  time_zone text not null default 'Europe/Oslo',
+  invoice_prefix text not null default 'INV',
+  payment_days integer not null default 14,
+
+  constraint legal_entities_id_check check (id ~ '^[a-z][a-z0-9_]{0,62}$'),
+  constraint legal_entities_country_check check (country ~ '^[A-Z]{2}$'),
+  constraint legal_entities_email_check check (app.is_email(email)),
+  constraint legal_entities_invoice_prefix_check check (invoice_prefix ~ '^[A-Z]{1,10}$'),
+  constraint legal_entities_payment_days_check check (payment_days between 0 and 365)
+);
+alter table legal_entities enable row level security;
+comment on table legal_entities is 'Who sells and issues invoices: what the law wants printed, and how numbers look.';
+comment on column legal_entities.is_specimen is 'True until the real seller is entered; its documents are marked as specimens.';
+
+create table invoice_counters (
+  legal_entity_id text not null references legal_entities (id) on delete restrict,
+  series text not null,
+  last_number bigint not null default 0,
+  constraint invoice_counters_pkey primary key (legal_entity_id, series),
+  constraint invoice_counters_last_number_check check (last_number >= 0)
+);
+alter table invoice_counters enable row level security;
+comment on table invoice_counters is
+  'The last number given in each series. A sequence would leave gaps at every rollback, which the law forbids.';
+
+create table invoices (
+  id uuid primary key default gen_random_uuid(),
+  created_at timestamptz not null default app.now(),
+  updated_at timestamptz not null default app.now(),
+
+  organization_id uuid not null references organizations (id) on delete restrict,
+  subscription_id uuid,
+  legal_entity_id text not null default 'default' references legal_entities (id) on delete restrict,
+  kind text not null default 'subscription',
+
+  invoice_number text,
+  invoice_date date not null default (app.now() at time zone 'Europe/Oslo')::date,
+  due_date date not null,
+  issued_at timestamptz,
+  kid text,
+
+  period_start date not null,
+  period_end date not null,
+  billed_at timestamptz,
+
+  subtotal numeric(14, 2) not null,
+  tax_rate numeric(5, 2) default 25.00,
+  tax_amount numeric(14, 2) not null,
+  total numeric(14, 2) not null,
+  currency text not null default 'NOK',
+
+  line_items jsonb not null,
+  tax_lines jsonb not null default '[]',
+  seller jsonb not null default '{}',
+  buyer jsonb not null default '{}',
+
+  status text not null default 'draft',
+  paid_at timestamptz,
+
+  stripe_invoice_id text,
+  payment_method text,
+  pdf_url text,
+  metadata jsonb not null default '{}',
+
+  constraint invoices_number_key unique (invoice_number),
+  constraint invoices_stripe_invoice_id_key unique (stripe_invoice_id),
+  constraint invoices_subscription_fkey foreign key (organization_id, subscription_id)
+    references subscriptions (organization_id, id) on delete restrict,
+  constraint invoices_kind_check check (kind in ('subscription', 'manual')),
+  constraint invoices_number_check
+    check ((status in ('draft', 'void')) = (invoice_number is null) and (invoice_number is null) = (issued_at is null)),
+  constraint invoices_due_date_check check (due_date >= invoice_date),
+  constraint invoices_period_check check (period_end >= period_start),
+  constraint invoices_amounts_check check (total = subtotal + tax_amount),
+  constraint invoices_currency_check check (currency ~ '^[A-Z]{3}$'),
+  constraint invoices_line_items_check check (jsonb_typeof(line_items) = 'array' and line_items <> '[]'),
+  constraint invoices_tax_lines_check check (jsonb_typeof(tax_lines) = 'array'),
+  constraint invoices_status_check check (status in ('draft', 'sent', 'paid', 'overdue', 'void')),
+  constraint invoices_paid_check check ((status = 'paid') = (paid_at is not null)),
+  constraint invoices_payment_method_check check (payment_method in ('card', 'invoice', 'bank_transfer')),
+  constraint invoices_metadata_check check (jsonb_typeof(metadata) = 'object')
+);
+-- One billing moment of a subscription is billed once, however many runs meet it.
+create unique index invoices_subscription_billed_key on invoices (subscription_id, billed_at, kind)
+  where status <> 'void';
+create index invoices_organization_id_created_at_idx on invoices (organization_id, created_at desc, id desc);
+create index invoices_subscription_idx on invoices (organization_id, subscription_id);
+create index invoices_legal_entity_id_idx on invoices (legal_entity_id);
+create index invoices_due_date_idx on invoices (due_date) where status = 'sent';
+alter table invoices enable row level security;
+comment on table invoices is 'Sales documents. A draft has no number; an issued one is never changed and never deleted.';
+comment on column invoices.period_end is 'The last day of the period, inclusive, as it is printed.';
+comment on column invoices.billed_at is 'The billing moment: usage before it in arrears, the fee after it in advance.';

@@ -1,0 +1,52 @@
+-- Billing periods, and what a new subscription says of itself.
+
+create or replace function app.billing_moment(p_anchor date, p_months integer, p_time_zone text)
+returns timestamptz
+language sql stable parallel safe set search_path = ''
+as $$
+  -- date + interval clamps at the month's end, from the anchor each time, so no drift:
+  -- 31 Jan + 1 month = 28 Feb, 31 Jan + 2 months = 31 Mar.
+  select (p_anchor + make_interval(months => p_months)) at time zone p_time_zone
+$$;
+comment on function app.billing_moment(date, integer, text) is
+  'Local midnight of anchor + n months: where one half-open billing period ends and the next begins.';
+
+create or replace function app.fill_subscription_billing() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  new.billing_anchor := coalesce(
+    new.billing_anchor, (new.current_period_start at time zone new.time_zone)::date
+  );
+  new.next_billing_at := coalesce(
+    new.next_billing_at, app.billing_moment(new.billing_anchor, new.months_billed, new.time_zone)
+  );
+  return new;
+end
+$$;
+comment on function app.fill_subscription_billing() is
+  'Trigger: a subscription inserted with the seed''s columns alone gets its anchor and first billing moment.';
+
+create or replace trigger subscriptions_fill_billing before insert on subscriptions
+  for each row execute function app.fill_subscription_billing();
+create or replace trigger subscriptions_touch_updated_at before update on subscriptions
+  for each row execute function app.touch_updated_at();
+
+revoke execute on function app.billing_moment(date, integer, text), app.fill_subscription_billing() from public;
+grant execute on function app.billing_moment(date, integer, text), app.fill_subscription_billing()
+  to service_role;
+
+revoke all on subscriptions from public, anon, authenticated, service_role, tenant;
+grant select, insert, update on subscriptions to service_role;
+grant select on subscriptions to authenticated, tenant;
+
+drop policy if exists "The platform acts on every subscription" on subscriptions;
+create policy "The platform acts on every subscription" on subscriptions
+  to service_role using (true) with check (true);
+drop policy if exists "Members see their organization's subscription" on subscriptions;
+create policy "Members see their organization's subscription" on subscriptions
+  for select to authenticated
+  using (organization_id = any (array(select app.my_organizations('viewer'))) or (select app.is_operator()));
+drop policy if exists "An organization sees its subscription" on subscriptions;
+create policy "An organization sees its subscription" on subscriptions
+  for select to tenant using (organization_id = any (app.visible_organizations()));

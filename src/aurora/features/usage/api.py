@@ -1,0 +1,181 @@
+"""HTTP door of the usage room: taking events (hot) and reading summaries."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel
+
+from aurora.core.errors import Unauthorized
+from aurora.db.pool import Pool
+from aurora.db.transaction import PLATFORM, transaction
+from aurora.features.organizations.service import get_organization
+from aurora.features.usage import service
+from aurora.features.usage.decoding import decode_batch
+from aurora.features.usage.model import (
+    MAX_BODY_BYTES,
+    MAX_SUMMARY_GROUPS,
+    GroupBy,
+    Receipt,
+    SummaryRow,
+    UsageEvent,
+)
+from aurora.integrations.http import Caller, HotRequest, HotRoute, caller_of, pool_of
+
+router = APIRouter(prefix="/v1/usage", tags=["usage"])
+
+INGEST_TIMEOUT_MS = 30_000
+
+
+async def post_events(request: HotRequest) -> bytes:
+    """Take a batch of events; the answer follows the commit."""
+    who = request.caller
+    if who is None:
+        raise Unauthorized
+    batch = decode_batch(request.body)
+    sender = service.Sender(organization_id=who.organization_id, key_id=who.key_id)
+    async with transaction(request.pool, PLATFORM, statement_timeout_ms=INGEST_TIMEOUT_MS) as conn:
+        receipt = await service.record_usage(conn, batch.events, sender)
+    return msgspec.json.encode(
+        msgspec.structs.replace(
+            receipt,
+            rejected=sorted([*batch.rejected, *receipt.rejected], key=lambda each: each.index),
+        )
+    )
+
+
+EVENT_EXAMPLE: dict[str, Any] = {
+    "id": "0192f1c6-6e2a-7c3e-9d7e-3f5b8a1c2d4e",
+    "timestamp": "2026-11-24T18:30:00Z",
+    "endpoint": "/api/aurora/now",
+    "method": "GET",
+    "status_code": 200,
+    "response_time_ms": 41,
+    "widget_type": "forecast",
+    "widget_impression": True,
+    "origin": "https://www.hotel.example",
+    "country_code": "NO",
+}
+
+HOT_ROUTES = (
+    HotRoute(
+        path="/v1/usage/events",
+        handler=post_events,
+        max_body_bytes=MAX_BODY_BYTES,
+        models=(UsageEvent, Receipt),
+        operation={
+            "tags": ["usage"],
+            "operationId": "post_usage_events",
+            "summary": "Record usage events, each once",
+            "description": (
+                "Takes a JSON array of 1 to 10,000 events, or an object with the array in "
+                "`events`. The answer follows the commit: what is accepted is stored and "
+                "counted. An id counts once per organization, whatever its timestamp; the same "
+                "id with other content is a conflict and the first one stands. Send the same "
+                "batch again after a lost answer."
+            ),
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {
+                        "schema": {
+                            "type": "array",
+                            "maxItems": 10_000,
+                            "items": {"$ref": "#/components/schemas/UsageEvent"},
+                        },
+                        "example": [EVENT_EXAMPLE],
+                    }
+                },
+            },
+            "responses": {
+                "200": {
+                    "description": "What became of each event.",
+                    "content": {
+                        "application/json": {
+                            "schema": {"$ref": "#/components/schemas/Receipt"},
+                            "example": {
+                                "accepted": 1,
+                                "duplicates": 0,
+                                "conflicts": [],
+                                "rejected": [],
+                            },
+                        }
+                    },
+                }
+            },
+        },
+    ),
+)
+
+
+class UsageGroup(BaseModel):
+    """Usage of one day, month, endpoint, key, widget type, or country; null means none given."""
+
+    group: str | None
+    requests: int
+    widget_impressions: int
+    billable_impressions: int
+    successful: int
+    failed: int
+    cached: int
+    avg_response_time_ms: float | None
+
+
+class UsageSummary(BaseModel):
+    """Usage of an organization over UTC days, both included."""
+
+    organization_id: UUID
+    first_day: date
+    last_day: date
+    group_by: GroupBy
+    items: list[UsageGroup]
+    totals: UsageGroup
+    is_truncated: bool
+
+
+@router.get("/summary")
+async def get_summary(
+    who: Annotated[Caller, Depends(caller_of)],
+    pool: Annotated[Pool, Depends(pool_of)],
+    organization_id: Annotated[UUID | None, Query()] = None,
+    from_: Annotated[date | None, Query(alias="from", description="First UTC day.")] = None,
+    to: Annotated[date | None, Query(description="Last UTC day, included.")] = None,
+    group_by: GroupBy = "day",
+) -> UsageSummary:
+    """Summarise usage, always fresh: an operator names the organization, a key reads its own."""
+    organization = who.organization(organization_id, scope="analytics:read")
+    async with transaction(pool, who.actor(organization), read_only=True) as conn:
+        await get_organization(conn, organization)
+        first, last, rows = await service.summarise(
+            conn, organization, group_by=group_by, first_day=from_, last_day=to
+        )
+    return UsageSummary(
+        organization_id=organization,
+        first_day=first,
+        last_day=last,
+        group_by=group_by,
+        items=[_group(row.group, [row]) for row in rows],
+        totals=_group("total", rows),
+        is_truncated=len(rows) >= MAX_SUMMARY_GROUPS,
+    )
+
+
+def _group(name: str | None, rows: list[SummaryRow]) -> UsageGroup:
+    timed = sum(row.response_time_count for row in rows)
+    return UsageGroup(
+        group=name,
+        requests=sum(row.requests for row in rows),
+        widget_impressions=sum(row.widget_impressions for row in rows),
+        billable_impressions=sum(row.billable_impressions for row in rows),
+        successful=sum(row.successful for row in rows),
+        failed=sum(row.failed for row in rows),
+        cached=sum(row.cached for row in rows),
+        # The mean of all requests, not the mean of the groups' means.
+        avg_response_time_ms=(
+            round(sum(row.response_time_ms_sum for row in rows) / timed, 3) if timed else None
+        ),
+    )

@@ -1,0 +1,212 @@
+-- Taking events once, and keeping the months that hold them.
+
+create or replace function app.has_usage_partition(p_name text) returns boolean
+language plpgsql volatile set search_path = ''
+as $$
+begin
+  -- A query, not to_regclass(): that may still remember from before a lock was waited for.
+  return exists (
+    select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = 'usage_partitions' and c.relname = p_name
+  );
+end
+$$;
+comment on function app.has_usage_partition(text) is 'Whether a month of usage_analytics is there, seen anew.';
+
+create or replace function app.ensure_usage_partitions(p_from date, p_to date) returns integer
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  v_month date := date_trunc('month', p_from)::date;
+  v_name text;
+  v_made integer := 0;
+begin
+  if p_to < p_from or p_to - p_from > 3700 then
+    perform app.refuse('date_range_invalid', 'Partitions are made for at most ten years, from a day to a later one.');
+  end if;
+  while v_month <= p_to loop
+    v_name := 'usage_analytics_' || to_char(v_month, 'YYYY_MM');
+    if not app.has_usage_partition(v_name) then
+      -- Only now, so that the usual call, where all is there, waits for nobody.
+      perform pg_advisory_xact_lock(hashtextextended('aurora.usage_partitions', 0));
+      if not app.has_usage_partition(v_name) then
+        -- Attached and not made in place: so readers and writers of other months go on meanwhile.
+        execute format(
+          'create table usage_partitions.%I '
+          '(like public.usage_analytics including defaults including constraints)', v_name
+        );
+        execute format('alter table usage_partitions.%I enable row level security', v_name);
+        -- Appended and never changed: vacuumed for the visibility map and analysed while it grows.
+        execute format(
+          'alter table usage_partitions.%I set (autovacuum_vacuum_insert_scale_factor = 0.1, '
+          'autovacuum_analyze_scale_factor = 0.05)', v_name
+        );
+        execute format(
+          'alter table public.usage_analytics attach partition usage_partitions.%I '
+          'for values from (%L) to (%L)', v_name, v_month, (v_month + interval '1 month')::date
+        );
+        v_made := v_made + 1;
+      end if;
+    end if;
+    v_month := (v_month + interval '1 month')::date;
+  end loop;
+  return v_made;
+end
+$$;
+comment on function app.ensure_usage_partitions(date, date) is
+  'Makes the months of usage_analytics from one day to another that are missing; returns how many it made.';
+
+create or replace function app.usage_event_key(p_source text, p_id text) returns uuid
+language sql immutable parallel safe set search_path = ''
+as $$
+  -- Text cannot hold a zero byte, so joined by one the pairs (a, b-c) and (a-b, c) stay apart.
+  select encode(substring(sha256(
+    convert_to(coalesce(p_source, ''), 'UTF8') || '\x00'::bytea || convert_to(p_id, 'UTF8')
+  ) from 1 for 16), 'hex')::uuid
+$$;
+comment on function app.usage_event_key(text, text) is
+  'The identity of an event: its source and id (CloudEvents 1.0, section 3.1.1) as sixteen bytes.';
+
+create or replace function app.is_successful(p_status_code integer) returns boolean
+language sql immutable parallel safe
+as $$ select p_status_code between 200 and 399 $$;
+comment on function app.is_successful(integer) is 'Whether the request was answered: 2xx and 3xx (201, 204, 304 too).';
+
+create or replace function app.open_usage_staging() returns void
+language plpgsql set search_path = ''
+as $$
+begin
+  if to_regclass('pg_temp.usage_staging') is null then
+    create temporary table usage_staging (
+      ordinal integer, organization_id uuid, event_key uuid, digest bigint, event_id text,
+      "timestamp" timestamptz, api_key_id uuid, endpoint text, method text, status_code integer,
+      response_time_ms integer, cached boolean, widget_type text, widget_impression boolean, billable boolean,
+      origin text, user_agent text, ip_address inet, country_code text, metadata jsonb
+    ) on commit delete rows;
+  end if;
+end
+$$;
+comment on function app.open_usage_staging() is
+  'Makes this session''s staging table where it is missing; COPY fills it, ingest_staged_usage() takes it.';
+
+create or replace function app.ingest_staged_usage()
+returns table (ordinal integer, is_conflict boolean)
+language plpgsql set search_path = ''
+as $$
+declare
+  v_lost integer[];
+begin
+  -- One statement: an event is claimed, stored, and counted, or none of the three. Rows are staged in
+  -- the order of their identities, so that two batches which share ids wait for each other in turn
+  -- and never in a circle.
+  with claimed as (
+    insert into public.usage_event_ids as e (organization_id, event_key, digest, seen_on)
+    select s.organization_id, s.event_key, s.digest, (app.now() at time zone 'UTC')::date
+    from pg_temp.usage_staging s
+    on conflict (organization_id, event_key) do nothing
+    returning e.organization_id, e.event_key
+  ), taken as materialized (
+    select s.* from pg_temp.usage_staging s join claimed c using (organization_id, event_key)
+  ), stored as (
+    insert into public.usage_analytics (
+      timestamp, organization_id, api_key_id, endpoint, method, status_code, response_time_ms, cached,
+      widget_type, widget_impression, origin, user_agent, ip_address, country_code, metadata,
+      date, billable, event_key, event_id
+    )
+    select t."timestamp", t.organization_id, t.api_key_id, t.endpoint, t.method, t.status_code,
+      t.response_time_ms, t.cached, t.widget_type, t.widget_impression, t.origin, t.user_agent, t.ip_address,
+      t.country_code, t.metadata, (t."timestamp" at time zone 'UTC')::date, t.billable, t.event_key, t.event_id
+    from taken t
+  ), counted as (
+    insert into public.usage_deltas (
+      organization_id, hour, api_key_id, endpoint, widget_type, country_code, requests, impressions, billable,
+      successful, failed, cached, response_time_ms_sum, response_time_count
+    )
+    select t.organization_id, date_trunc('hour', t."timestamp", 'UTC'),
+      coalesce(t.api_key_id, '00000000-0000-0000-0000-000000000000'), t.endpoint,
+      coalesce(t.widget_type, ''), coalesce(t.country_code, ''),
+      count(*), count(*) filter (where t.widget_impression), count(*) filter (where t.billable),
+      count(*) filter (where app.is_successful(t.status_code)), count(*) filter (where t.status_code >= 400),
+      count(*) filter (where t.cached), coalesce(sum(t.response_time_ms), 0), count(t.response_time_ms)
+    from taken t
+    group by 1, 2, 3, 4, 5, 6
+  )
+  select array_agg(s.ordinal) into v_lost
+  from pg_temp.usage_staging s
+  where not exists (
+    select from claimed c where c.organization_id = s.organization_id and c.event_key = s.event_key
+  );
+
+  if v_lost is not null then
+    -- A second statement sees also what others committed while the first one waited for them.
+    return query
+      select s.ordinal, e.digest <> s.digest
+      from pg_temp.usage_staging s join public.usage_event_ids e using (organization_id, event_key)
+      where s.ordinal = any (v_lost);
+  end if;
+end
+$$;
+comment on function app.ingest_staged_usage() is
+  'Claims, stores, and counts the staged events; returns those that were counted before, and whether their content differs.';
+
+create or replace function track_usage(
+  p_organization_id uuid,
+  p_api_key_id uuid,
+  p_endpoint text,
+  p_status_code integer default 200,
+  p_method text default 'GET',
+  p_response_time_ms integer default null,
+  p_cached boolean default false,
+  p_widget_type text default null,
+  p_widget_impression boolean default false,
+  p_origin text default null,
+  p_user_agent text default null,
+  p_ip_address inet default null,
+  p_country_code text default null,
+  p_metadata jsonb default '{}',
+  p_event_id text default null,
+  p_timestamp timestamptz default null
+) returns boolean
+language plpgsql set search_path = ''
+as $$
+declare
+  v_now constant timestamptz := app.now();
+  v_timestamp constant timestamptz := coalesce(p_timestamp, v_now);
+  v_event_id constant text := coalesce(p_event_id, gen_random_uuid()::text);
+  v_environment text;
+  v_lost integer;
+begin
+  if v_timestamp < v_now - interval '35 days' or v_timestamp > v_now + interval '1 hour' then
+    perform app.refuse('timestamp_out_of_range', 'An event may be 35 days late and one hour early.');
+  end if;
+  if p_api_key_id is not null then
+    select k.environment into v_environment
+    from public.api_keys k where k.id = p_api_key_id and k.organization_id = p_organization_id;
+    if not found then
+      perform app.refuse('api_key_unknown', 'The organization has no such API key.');
+    end if;
+  elsif not exists (select from public.organizations o where o.id = p_organization_id) then
+    perform app.refuse('organization_not_found', 'There is no such organization.');
+  end if;
+
+  perform app.open_usage_staging();
+  truncate pg_temp.usage_staging;
+  insert into pg_temp.usage_staging values (
+    0, p_organization_id, app.usage_event_key(null, v_event_id),
+    hashtextextended(concat_ws(
+      '|', p_api_key_id, p_endpoint, p_status_code, p_method, p_widget_type, p_widget_impression,
+      extract(epoch from p_timestamp), p_metadata
+    ), 0),
+    v_event_id, v_timestamp, p_api_key_id, p_endpoint, p_method, p_status_code, p_response_time_ms,
+    coalesce(p_cached, false), p_widget_type, coalesce(p_widget_impression, false),
+    coalesce(p_widget_impression and v_environment = 'production' and app.is_successful(p_status_code), false),
+    p_origin, p_user_agent, p_ip_address, p_country_code, coalesce(p_metadata, '{}')
+  );
+  select count(*) into v_lost from app.ingest_staged_usage();
+  truncate pg_temp.usage_staging;
+  return v_lost = 0;
+end
+$$;
+comment on function track_usage(
+  uuid, uuid, text, integer, text, integer, boolean, text, boolean, text, text, inet, text, jsonb, text, timestamptz
+) is 'Records one event; true when it counted, false when its id had been counted before.';

@@ -1,0 +1,129 @@
+"""What the usage room speaks of: an event, and what became of a batch of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+
+from aurora.core.errors import Invalid, Malformed, TooLarge
+
+MAX_EVENTS_PER_CALL = 10_000
+MAX_BODY_BYTES = 16 * 1024 * 1024
+MAX_METADATA_BYTES = 16 * 1024
+MAX_LATE_DAYS = 35
+MAX_AHEAD_SECONDS = 3_600
+MAX_SUMMARY_DAYS = 3_700
+MAX_SUMMARY_GROUPS = 5_000
+
+WidgetType = Literal["forecast", "map", "chat"]
+GroupBy = Literal["day", "month", "endpoint", "api_key", "widget_type", "country"]
+
+Text = Annotated[str, msgspec.Meta(max_length=2048)]
+
+
+class UsageEvent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """One request or impression, as its sender saw it.
+
+    `id` counts once per organization; with `source` given the pair is the identity
+    (CloudEvents 1.0, section 3.1.1). `response_time_ms` is in milliseconds.
+    """
+
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    timestamp: Annotated[datetime, msgspec.Meta(tz=True)]
+    endpoint: Annotated[str, msgspec.Meta(min_length=1, max_length=2048)]
+    status_code: Annotated[int, msgspec.Meta(ge=100, le=599)]
+    api_key_id: UUID | None = None
+    organization_id: UUID | None = None
+    source: Annotated[str, msgspec.Meta(max_length=500)] | None = None
+    method: Annotated[str, msgspec.Meta(pattern=r"\A[A-Z]{1,20}\Z")] = "GET"
+    response_time_ms: Annotated[int, msgspec.Meta(ge=0, le=86_400_000)] | None = None
+    cached: bool = False
+    widget_type: WidgetType | None = None
+    widget_impression: bool = False
+    origin: Text | None = None
+    user_agent: Text | None = None
+    ip_address: Annotated[str, msgspec.Meta(max_length=45)] | None = None
+    country_code: Annotated[str, msgspec.Meta(pattern=r"\A[A-Z]{2}\Z")] | None = None
+    metadata: dict[str, Any] = {}
+
+
+class Rejection(msgspec.Struct, frozen=True):
+    """An event that was not taken: its place in the batch, a stable code, and why."""
+
+    index: int
+    code: str
+    detail: str
+
+
+class IdConflict(msgspec.Struct, frozen=True):
+    """An event whose id was seen before with other content; the first one stands."""
+
+    index: int
+    id: str
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What became of a batch. It is made after the commit, so accepted means stored."""
+
+    accepted: int
+    duplicates: int
+    conflicts: list[IdConflict] = []
+    rejected: list[Rejection] = []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummaryRow:
+    """Usage of one group; `response_time_ms_sum` is in milliseconds."""
+
+    group: str | None
+    requests: int
+    widget_impressions: int
+    billable_impressions: int
+    successful: int
+    failed: int
+    cached: int
+    response_time_ms_sum: int
+    response_time_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostEvent:
+    """A staged event whose id had been counted before."""
+
+    ordinal: int
+    is_conflict: bool
+
+
+class EventsMalformed(Malformed):
+    """The body is not a JSON array of events."""
+
+    code, title = "events_malformed", "The body is not a JSON array of events"
+
+
+class TooManyEvents(TooLarge):
+    """More events in a call than a call takes."""
+
+    code, title = "too_many_events", f"A call takes at most {MAX_EVENTS_PER_CALL:,} events"
+
+
+class ApiKeyUnknown(Invalid):
+    """An event names a key that its organization does not have."""
+
+    code, title = "api_key_unknown", "The organization has no such API key"
+
+
+class TimestampOutOfRange(Invalid):
+    """An event is later or earlier than is taken."""
+
+    code = "timestamp_out_of_range"
+    title = f"An event may be {MAX_LATE_DAYS} days late and one hour early"
+
+
+class DateRangeInvalid(Invalid):
+    """The days asked for do not make a range."""
+
+    code, title = "date_range_invalid", "The first day must not be after the last"

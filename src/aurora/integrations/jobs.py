@@ -1,0 +1,203 @@
+"""Background work: jobs and cron in PostgreSQL (pgqueuer), enqueued in our own transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Self
+
+import psycopg
+import structlog
+from pgqueuer import PgQueuer
+from pgqueuer.adapters.drivers.psycopg import PsycopgDriver
+from pgqueuer.adapters.persistence.qb import (
+    QueryBuilderEnvironment,
+    QueryQueueBuilder,
+    QuerySchedulerBuilder,
+)
+from pgqueuer.adapters.persistence.queries import Queries
+from pgqueuer.domain.settings import DBSettings
+from pgqueuer.models import Job as QueuedJob
+from pgqueuer.models import Schedule
+from pgqueuer.ports.driver import Driver
+from psycopg.rows import dict_row
+
+from aurora.db.pool import Pool
+from aurora.db.transaction import Connection
+
+SCHEMA = "pgqueuer"
+SETTINGS = DBSettings(db_schema=SCHEMA)
+MAX_CONCURRENT_JOBS = 8
+DEQUEUE_TIMEOUT = timedelta(seconds=5)
+RECONNECT_DELAY_S = 2.0
+
+GRANTS = f"""
+grant usage on schema {SCHEMA} to service_role, aurora_app;
+grant select, insert, update, delete, truncate on all tables in schema {SCHEMA}
+  to service_role, aurora_app;
+grant usage, select on all sequences in schema {SCHEMA} to service_role, aurora_app;
+"""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Cron:
+    """Work that comes round: `expression` is a crontab line in UTC; `run` says how much it did."""
+
+    name: str
+    expression: str
+    run: Callable[[Pool], Awaitable[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Work that is enqueued: `run` gets the payload and may be called again after a failure."""
+
+    name: str
+    run: Callable[[Pool, bytes], Awaitable[None]]
+
+
+class _TransactionDriver(Driver):
+    """pgqueuer's driver on a connection whose transaction is ours: it never commits or listens."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def fetch(self, query: str, *args: object) -> list[dict[str, object]]:
+        cursor = psycopg.AsyncRawCursor(self._connection, row_factory=dict_row)
+        await cursor.execute(query.encode(), args or None)
+        return await cursor.fetchall()
+
+    async def execute(self, query: str, *args: object) -> str:
+        cursor = psycopg.AsyncRawCursor(self._connection)
+        await cursor.execute(query.encode(), args or None)
+        return cursor.statusmessage or ""
+
+    async def notify(self, channel: str, payload: str) -> None:
+        await self.execute("select pg_notify($1, $2)", channel, payload)
+
+    async def add_listener(self, channel: str, callback: Any) -> None:
+        raise NotImplementedError("a borrowed transaction does not listen")
+
+    async def remove_listener(self, channel: str, callback: Any) -> None:
+        raise NotImplementedError("a borrowed transaction does not listen")
+
+    @property
+    def shutdown(self) -> asyncio.Event:
+        return asyncio.Event()
+
+    @property
+    def tm(self) -> Any:
+        raise NotImplementedError("a borrowed transaction has no tasks")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+
+def _queries(driver: Driver) -> Queries:
+    return Queries(
+        driver,
+        qbe=QueryBuilderEnvironment(SETTINGS),
+        qbq=QueryQueueBuilder(SETTINGS),
+        qbs=QuerySchedulerBuilder(SETTINGS),
+    )
+
+
+async def install(dsn: str) -> None:
+    """Make or upgrade the queue's tables; safe to call at every start.
+
+    Args:
+        dsn: A connection that may create schemas.
+    """
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        # pgqueuer's own lock starts with its upgrade; two first installs would meet before it.
+        await connection.execute("select pg_advisory_lock(hashtextextended('aurora.jobs', 0))")
+        queries = _queries(PsycopgDriver(connection))
+        if await queries.schema_is_installed():
+            await queries.upgrade()
+        else:
+            await queries.install()
+        await connection.execute(GRANTS)
+
+
+def install_sql() -> str:
+    """Return the SQL that `install` runs on a database without a queue."""
+    return f"{QueryBuilderEnvironment(SETTINGS).build_install_query()}\n{GRANTS}"
+
+
+async def enqueue(conn: Connection, job: str, payload: bytes = b"") -> None:
+    """Enqueue a job in the caller's transaction: it exists exactly if the transaction commits."""
+    await _queries(_TransactionDriver(conn)).enqueue(job, payload)
+
+
+async def run_worker(
+    dsn: str, pool: Pool, crons: Sequence[Cron], jobs: Sequence[Job], stop: asyncio.Event
+) -> None:
+    """Run jobs and crons until `stop` is set; what has begun is finished first.
+
+    A lost database is waited for: jobs that were under way are taken up again from the queue.
+
+    Args:
+        dsn: For the queue's own connection, which listens.
+        pool: For the work itself.
+        crons: What comes round.
+        jobs: What may be enqueued.
+        stop: Set from outside.
+    """
+    while not stop.is_set():
+        try:
+            await _run_queue(dsn, pool, crons, jobs, stop)
+        except psycopg.OperationalError as error:
+            log.warning("worker_lost_database", reason=str(error).strip())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), RECONNECT_DELAY_S)
+
+
+async def _run_queue(
+    dsn: str, pool: Pool, crons: Sequence[Cron], jobs: Sequence[Job], stop: asyncio.Event
+) -> None:
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        driver = PsycopgDriver(connection)
+        queue = PgQueuer(connection=driver, queries=_queries(driver))
+        for cron in crons:
+            _schedule(queue, pool, cron)
+        for job in jobs:
+            _enter(queue, pool, job)
+        running = asyncio.create_task(
+            queue.run(
+                dequeue_timeout=DEQUEUE_TIMEOUT,
+                batch_size=MAX_CONCURRENT_JOBS // 2,
+                max_concurrent_tasks=MAX_CONCURRENT_JOBS,
+            )
+        )
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        queue.shutdown.set()
+        await running
+
+
+def _schedule(queue: PgQueuer, pool: Pool, cron: Cron) -> None:
+    @queue.schedule(cron.name, cron.expression, clean_old=True)
+    async def run(_schedule: Schedule) -> None:
+        try:
+            done = await cron.run(pool)
+        except Exception:
+            # One failure must not end the schedule; the next round tries again.
+            log.exception("cron_failed", cron=cron.name)
+        else:
+            log.info("cron_done", cron=cron.name, done=done)
+
+
+def _enter(queue: PgQueuer, pool: Pool, job: Job) -> None:
+    @queue.entrypoint(job.name, on_failure="hold")
+    async def run(queued: QueuedJob) -> None:
+        await job.run(pool, queued.payload or b"")
+        log.info("job_done", job=job.name, job_id=queued.id)

@@ -1,0 +1,117 @@
+"""What every command shares: the database, how a result is shown, and how a failure ends."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from aurora.core.errors import AuroraError
+from aurora.db.pool import Pool, open_pool
+
+T = TypeVar("T")
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+MAX_COMMAND_CONNECTIONS = 4
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Terminal:
+    """What the command line was told, handed to each command as `ctx.obj`.
+
+    Attributes:
+        connect: Gives the application's DSN, and for as long as it is open a server behind it.
+    """
+
+    connect: Callable[[], AbstractContextManager[str]]
+
+
+def run(ctx: typer.Context, work: Callable[[Pool], Coroutine[Any, Any, T]]) -> T:
+    """Run one command's work on an open pool and return its result.
+
+    A refusal ends the command with one clear line and exit code 1.
+    """
+    terminal: Terminal = ctx.obj
+
+    async def main(dsn: str) -> T:
+        pool = await open_pool(dsn, max_size=MAX_COMMAND_CONNECTIONS, name="aurora-cli")
+        try:
+            return await work(pool)
+        finally:
+            await pool.close()
+
+    with failing_clearly(), terminal.connect() as dsn:
+        return asyncio.run(main(dsn))
+
+
+@contextmanager
+def failing_clearly() -> Iterator[None]:
+    """Turn a refusal into one line on standard error and exit code 1."""
+    try:
+        yield
+    except AuroraError as error:
+        err.print(f"[red]aurora:[/red] {error.detail} [dim]({error.code})[/dim]", soft_wrap=True)
+        raise typer.Exit(EXIT_FAILED) from error
+    except KeyboardInterrupt as interrupt:
+        raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+
+
+def as_plain(value: Any) -> Any:
+    """Return the value as what JSON can hold; Decimals become strings, dates ISO 8601."""
+    return msgspec.to_builtins(value, order="deterministic")
+
+
+def show(value: Any, *, json: bool, columns: Sequence[str] = ()) -> None:
+    """Print a result: JSON for programs, a table or a list of fields for people.
+
+    Args:
+        value: One record or a list of them: dataclasses, structs, or mappings.
+        json: As the --json option says.
+        columns: Which fields a table shows, in order; all when empty.
+    """
+    plain = as_plain(value)
+    if json:
+        out.out(msgspec.json.format(msgspec.json.encode(plain), indent=2).decode(), highlight=False)
+        return
+    if isinstance(plain, list):
+        _show_table(plain, columns)
+    elif isinstance(plain, Mapping):
+        for name in columns or plain:
+            out.print(f"[dim]{name}[/dim]  {_cell(plain.get(name))}", soft_wrap=True)
+    else:
+        out.print(_cell(plain))
+
+
+def _show_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    if not rows:
+        out.print("[dim]nothing to show[/dim]")
+        return
+    names = columns or tuple(rows[0])
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(name)) for name in names))
+    out.print(table)
+
+
+def _cell(value: Any) -> str:
+    from rich.markup import escape
+
+    if value is None:
+        return "-"
+    if isinstance(value, dict | list):
+        return escape(msgspec.json.encode(value).decode())
+    return escape(str(value))
