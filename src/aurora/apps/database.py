@@ -11,7 +11,7 @@ import psycopg
 
 from aurora.apps.settings import Settings
 from aurora.core.errors import Unavailable
-from aurora.db.embedded import EmbeddedServer
+from aurora.db.embedded import in_use
 from aurora.db.migrator import Migration, migrate
 from aurora.integrations import jobs
 
@@ -35,13 +35,13 @@ class Database:
 
 
 @contextmanager
-def database(settings: Settings, *, stop_always: bool = False) -> Iterator[Database]:
-    """Give a database that answers; the embedded server runs at least as long as the block.
+def database(settings: Settings) -> Iterator[Database]:
+    """Give a database that answers, for as long as the block runs.
+
+    The embedded server is shared with other processes, and the last one that leaves stops it.
 
     Args:
         settings: Of this process.
-        stop_always: Stop an embedded server that this call started even where others use it;
-            without it such a server is left to them.
 
     Raises:
         DatabaseUnreachable: Your own PostgreSQL does not answer; the message hides the password.
@@ -53,13 +53,8 @@ def database(settings: Settings, *, stop_always: bool = False) -> Iterator[Datab
         _check_reachable(dsn)
         yield Database(dsn, dsn if owner is None else owner.get_secret_value(), is_embedded=False)
         return
-    running = EmbeddedServer.find_running(settings.home)
-    server = running or EmbeddedServer.start(settings.home)
-    try:
+    with in_use(settings.home) as server:
         yield Database(server.dsn(user=APPLICATION_LOGIN), server.dsn(), is_embedded=True)
-    finally:
-        if running is None and (stop_always or not _has_others(server.dsn())):
-            server.stop()
 
 
 async def prepare(
@@ -81,21 +76,3 @@ def _check_reachable(dsn: str) -> None:
     except psycopg.Error as error:
         lines = [line for line in str(error).splitlines() if line.strip()] or ["no answer"]
         raise DatabaseUnreachable(f"AURORA_DATABASE_URL: {lines[-1].strip()}") from error
-
-
-def _has_others(dsn: str) -> bool:
-    """Return whether somebody else came to use the server while we had it running."""
-
-    async def ask() -> int:
-        async with await psycopg.AsyncConnection.connect(dsn) as connection:
-            found = await connection.execute(
-                "select count(*) from pg_stat_activity "
-                "where backend_type = 'client backend' and pid <> pg_backend_pid()"
-            )
-            row = await found.fetchone()
-            return 0 if row is None else int(row[0])
-
-    try:
-        return asyncio.run(ask()) > 0
-    except psycopg.Error:
-        return False

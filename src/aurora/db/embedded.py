@@ -12,6 +12,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -181,6 +182,46 @@ class EmbeddedServer:
         """Tell whether it is still this server, and not one that somebody started after it."""
         postmaster = cluster.read_postmaster(self.data)
         return postmaster is not None and postmaster.pid == self.pid
+
+
+@contextlib.contextmanager
+def in_use(home: Path) -> Iterator[EmbeddedServer]:
+    """Use the server of a home together with other processes: the last one that leaves stops it.
+
+    Who uses it is told by a shared lock that the kernel gives back when a process dies, so the
+    server of a killed process is not left over: the next one that leaves stops it.
+
+    Raises:
+        AuroraError: As `EmbeddedServer.start`.
+    """
+    home = home.expanduser().resolve()
+    with _told_plainly(home):
+        _make_home(home)
+        users = os.open(home / "postgres.users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        # Waits while somebody who was the last one stops the server.
+        fcntl.flock(users, fcntl.LOCK_SH)
+        server = EmbeddedServer.start(home)
+        try:
+            yield server
+        finally:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _stop_whoever_started(server)
+    finally:
+        os.close(users)
+
+
+def _stop_whoever_started(server: EmbeddedServer) -> None:
+    if server.started_with:
+        server.stop()
+        return
+    # SIGINT asks the postmaster for a fast shutdown, as pg_ctl does.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(server.pid, signal.SIGINT)
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while cluster.read_postmaster(server.data) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
 
 
 def _start(home: Path, settings: Mapping[str, str], folder: Path) -> EmbeddedServer:

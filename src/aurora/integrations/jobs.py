@@ -193,7 +193,9 @@ def _schedule(queue: PgQueuer, pool: Pool, cron: Cron) -> None:
             # One failure must not end the schedule; the next round tries again.
             log.exception("cron_failed", cron=cron.name)
         else:
-            log.info("cron_done", cron=cron.name, done=done)
+            # Most rounds find nothing to do, and say so only to who asks.
+            say = log.info if done else log.debug
+            say("cron_done", cron=cron.name, done=done)
 
 
 def _enter(queue: PgQueuer, pool: Pool, job: Job) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Annotated, Any, TypeVar
@@ -23,7 +24,10 @@ EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 MAX_COMMAND_CONNECTIONS = 4
 
-out = Console(highlight=False)
+PIPED_WIDTH = 200
+
+# A pipe has no width; folding to 80 columns would only tear what the next program reads.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 err = Console(stderr=True, highlight=False)
 
 

@@ -40,6 +40,13 @@ class MethodNotAllowed(AuroraError):
     status, code, title = 405, "method_not_allowed", "This path does not take this method"
 
 
+class EncodingUnsupported(AuroraError):
+    """The body is compressed in a way that this server does not read."""
+
+    status, code = 415, "encoding_unsupported"
+    title = "Send the body without a Content-Encoding"
+
+
 class Server:
     """Gives a request an id, an identity, and a bounded strict body, and a failure its problem.
 
@@ -106,6 +113,8 @@ class Server:
     async def _serve(
         self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send
     ) -> None:
+        if headers.get(b"content-encoding", b"identity").lower() not in (b"", b"identity"):
+            raise EncodingUnsupported
         route = self.hot.get(scope["path"])
         if route is not None:
             if scope["method"] != "POST":

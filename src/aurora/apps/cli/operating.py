@@ -44,8 +44,9 @@ def up(ctx: typer.Context, port: PortOption = None, database_url: UrlOption = No
         settings = _settings(ctx, port=port, database_url=database_url)
         settings.token()
         with listening(settings.host, settings.port) as listener:
-            err.print("[dim]starting PostgreSQL[/dim]")
-            with database(settings, stop_always=True) as where:
+            if settings.database_url is None:
+                err.print("[dim]starting PostgreSQL[/dim]")
+            with database(settings) as where:
                 applied = asyncio.run(prepare(where))
                 if applied:
                     err.print(f"[dim]applied {len(applied)} migrations[/dim]")

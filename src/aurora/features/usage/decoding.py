@@ -78,7 +78,8 @@ def check_event(event: UsageEvent, encoded: bytes | msgspec.Raw | None = None) -
         event: An event whose fields were decoded or made elsewhere.
         encoded: Its JSON, where there is one: most events without a zero byte are told from it.
     """
-    if (encoded is None or b"\\u0000" in memoryview(encoded).tobytes()) and _has_nul(event):
+    text = msgspec.json.encode(event) if encoded is None else bytes(encoded)
+    if b"\\u0000" in text and _has_nul(event):
         return "A text holds the character U+0000, which cannot be stored."
     if event.ip_address is not None and parse_ip(event.ip_address) is None:
         return f"{event.ip_address[:45]!r} is not an IP address."

@@ -68,6 +68,8 @@ class Ordinals:
         self._live = {s.epoch_s: _Tally(s) for s in resume.seconds} if resume else {}
         self._epoch_s: int | None = None
         self._counts: dict[str, int] = {}
+        # Of all live seconds together: summing them at every new second took a third of an import.
+        self._lines = 0
 
     def name(self, raw: bytes, epoch_s: int, offset: int, line_number: int) -> str:
         """Return the id of this line.
@@ -87,10 +89,12 @@ class Ordinals:
             counts[name] = before + 1
             return f"{name}-{before + 1}"
         if len(counts) >= MAX_LINES_OF_A_SECOND:
-            del self._live[epoch_s]
+            self._lines -= len(self._live.pop(epoch_s).counts)
             self._turn_to(epoch_s, offset, line_number)
             counts = self._counts
         counts[name] = 1
+        if self._epoch_s is not None:
+            self._lines += 1
         return name
 
     def position(self, offset: int, line_number: int) -> Position:
@@ -113,6 +117,5 @@ class Ordinals:
 
     def _forget(self) -> None:
         """Let the seconds go that were begun first, until there is room for one more."""
-        lines = sum(len(tally.counts) for tally in self._live.values())
-        while self._live and (len(self._live) >= MAX_SECONDS or lines > MAX_LINES):
-            lines -= len(self._live.pop(next(iter(self._live))).counts)
+        while self._live and (len(self._live) >= MAX_SECONDS or self._lines > MAX_LINES):
+            self._lines -= len(self._live.pop(next(iter(self._live))).counts)
