@@ -87,9 +87,9 @@ class Month:
         )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 async def month(aurora: Aurora) -> AsyncIterator[Month]:
-    """The server and the worker; the customer comes with the first test."""
+    """The server and the worker; the customer comes with the first step."""
     today = clock.now().astimezone(OSLO).date()
     with served(aurora, with_worker=True) as server:
         yield Month(server, today - timedelta(days=33))
@@ -209,8 +209,7 @@ async def warnings_of(month: Month) -> list[tuple[str, str]]:
     return sorted((item["title"][:3].strip(" %"), item["user_id"]) for item in told)
 
 
-async def test_usage_is_counted_once_and_each_quota_warned_of_once(month: Month) -> None:
-    await sign_up_as_people_do(month)
+async def usage_is_counted_once_and_each_quota_warned_of_once(month: Month) -> None:
     stream = list(traffic(month))
     running = [each for each in stream if datetime.fromisoformat(each["timestamp"]) >= month.turned]
     ended = [each for each in stream if datetime.fromisoformat(each["timestamp"]) < month.turned]
@@ -221,7 +220,7 @@ async def test_usage_is_counted_once_and_each_quota_warned_of_once(month: Month)
     month.counted = []
     cuts = [int(len(running) * share * part) for part in (0.78, 0.83, 0.98)]
     totals: Counter[str] = Counter()
-    expected = ([], ["80", "80"], ["80", "80"], ["100", "100", "80", "80"])
+    expected: tuple[list[str], ...] = ([], ["80", "80"], ["80", "80"], ["100", "100", "80", "80"])
     stages = zip([0, *cuts], [*cuts, len(running)], expected, strict=True)
     for start, end, warned in stages:
         totals += await send(month, running[start:end])
@@ -240,8 +239,7 @@ async def test_usage_is_counted_once_and_each_quota_warned_of_once(month: Month)
     assert quota["included"] == INCLUDED
 
 
-@pytest.mark.parametrize("group_by", GROUPS)
-async def test_every_summary_equals_an_independent_count(group_by: str, month: Month) -> None:
+async def a_summary_equals_an_independent_count(month: Month, group_by: str) -> None:
     days = {"from": str(month.first_day - timedelta(days=2)), "to": str(clock.now().date())}
     async with month.server.client(month.key) as client:
         answer = await client.get("/v1/usage/summary", params={"group_by": group_by, **days})
@@ -259,7 +257,7 @@ async def test_every_summary_equals_an_independent_count(group_by: str, month: M
         row["successful"] += well
         row["failed"] += event["status_code"] >= 400
         row["cached"] += event["cached"]
-    figures = ("requests", "widget_impressions", "billable_impressions")
+    figures: tuple[str, ...] = ("requests", "widget_impressions", "billable_impressions")
     figures += ("successful", "failed", "cached")
     found = {item["group"]: {name: item[name] for name in figures} for item in summary["items"]}
     assert found == {group: {name: row[name] for name in figures} for group, row in book.items()}
@@ -269,7 +267,7 @@ async def test_every_summary_equals_an_independent_count(group_by: str, month: M
     assert abs(Decimal(str(summary["totals"]["avg_response_time_ms"])) - mean) < Decimal("0.001")
 
 
-async def test_the_period_ends_in_invoices_that_add_up(month: Month) -> None:
+async def the_period_ends_in_invoices_that_add_up(month: Month) -> None:
     today = str(clock.now().astimezone(OSLO).date())
     run = ("billing", "run", "--as-of", today, "--json")
     both = await asyncio.gather(*(asyncio.to_thread(month.server.cli, *run) for _ in range(2)))
@@ -318,7 +316,7 @@ def in_norwegian(amount: Decimal) -> str:
     return f"{amount:,.2f}".replace(",", "\N{NO-BREAK SPACE}").replace(".", ",")
 
 
-async def test_the_pdf_says_what_the_invoice_says(month: Month) -> None:
+async def the_pdf_says_what_the_invoice_says(month: Month) -> None:
     async with month.server.client(month.key) as client:
         listed = (await client.get("/v1/invoices")).json()["items"]
         for invoice in listed:
@@ -340,7 +338,7 @@ async def test_the_pdf_says_what_the_invoice_says(month: Month) -> None:
     assert len(listed) == 2
 
 
-async def test_another_organization_sees_none_of_it(month: Month) -> None:
+async def another_organization_sees_none_of_it(month: Month) -> None:
     async with month.server.client() as operator:
         body = {"name": "Rival", "slug": a_slug("rival"), "email": "post@rival.example"}
         rival = (await operator.post("/v1/organizations", json=body)).json()["id"]
@@ -357,3 +355,13 @@ async def test_another_organization_sees_none_of_it(month: Month) -> None:
             for path in ("", "/pdf"):
                 refused = await stranger.get(f"/v1/invoices/{invoice['id']}{path}")
                 assert problem_of(refused)["code"] == "invoice_not_found"
+
+
+async def test_a_month_of_a_customer(month: Month) -> None:
+    await sign_up_as_people_do(month)
+    await usage_is_counted_once_and_each_quota_warned_of_once(month)
+    for group_by in GROUPS:
+        await a_summary_equals_an_independent_count(month, group_by)
+    await the_period_ends_in_invoices_that_add_up(month)
+    await the_pdf_says_what_the_invoice_says(month)
+    await another_organization_sees_none_of_it(month)

@@ -83,7 +83,7 @@ async def test_a_request_id_of_ours_answers_one_that_could_break_a_log(
     wanted = await operator.get("/v1/nothing", headers={"x-request-id": "trace-17"})
     assert problem_of(wanted)["request_id"] == "trace-17"
     for odd in ("a b", "x" * 101, '"}', "\N{LATIN SMALL LETTER O WITH STROKE}"):
-        found = await operator.get("/v1/nothing", headers={"x-request-id": odd.encode("latin-1")})
+        found = await operator.get("/v1/nothing", headers={b"x-request-id": odd.encode("latin-1")})
         assert problem_of(found)["request_id"].startswith("req_")
 
 

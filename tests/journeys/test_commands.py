@@ -75,8 +75,10 @@ def test_the_version_is_the_packages(aurora: Aurora) -> None:
 
 
 def test_every_command_teaches_how_it_is_used(aurora: Aurora) -> None:
-    commands = ("up", "serve", "worker", "migrate", "doctor", "demo", "org", "user", "key", "plan")
-    commands += ("subscription", "usage", "billing", "invoice", "supabase")
+    commands = [
+        *("up", "serve", "worker", "migrate", "doctor", "demo", "org", "user", "key", "plan"),
+        *("subscription", "usage", "billing", "invoice", "supabase"),
+    ]
     said = aurora.cli("--help")
     assert said.code == 0
     for command in commands:

@@ -33,7 +33,7 @@ async def log_every_statement(aurora: Aurora) -> None:
     async with await psycopg.AsyncConnection.connect(aurora.owner_dsn, autocommit=True) as owner:
         for setting in LOUDEST:
             await owner.execute(
-                sql.SQL("alter database {} set " + setting).format(sql.Identifier(name))  # type: ignore[arg-type]
+                sql.SQL("alter database {} set " + setting).format(sql.Identifier(name))
             )
 
 

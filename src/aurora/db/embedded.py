@@ -176,7 +176,12 @@ class EmbeddedServer:
                 )
             if not self._is_running():
                 return
-        raise ServerNotStarted(f"PostgreSQL (process {self.pid}) does not stop; see {self.logfile}")
+        # pg_ctl itself may fail to start, where its folder or the temporary one is gone.
+        _interrupt(self)
+        if self._is_running():
+            raise ServerNotStarted(
+                f"PostgreSQL (process {self.pid}) does not stop; see {self.logfile}"
+            )
 
     def _is_running(self) -> bool:
         """Tell whether it is still this server, and not one that somebody started after it."""
@@ -216,7 +221,11 @@ def _stop_whoever_started(server: EmbeddedServer) -> None:
     if server.started_with:
         server.stop()
         return
-    # SIGINT asks the postmaster for a fast shutdown, as pg_ctl does.
+    _interrupt(server)
+
+
+def _interrupt(server: EmbeddedServer) -> None:
+    """Ask the postmaster for a fast shutdown, as pg_ctl does, and wait for it."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(server.pid, signal.SIGINT)
     deadline = time.monotonic() + STOP_TIMEOUT_S

@@ -70,7 +70,8 @@ async def owner_runs(dsn: str, statement: str) -> Any:
 
 def moments(anchor: date, until: date) -> list[datetime]:
     """Oslo's midnights of the anchor's day in each month, the last day where it is missing."""
-    found, months = [], 0
+    found: list[datetime] = []
+    months = 0
     while True:
         year, month = divmod(anchor.year * 12 + anchor.month - 1 + months, 12)
         first_of_next = date(year + month // 11, (month + 1) % 12 + 1, 1)
