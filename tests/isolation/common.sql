@@ -2,5 +2,4 @@
 insert into auth.users (id, email) values ('cccccccc-0000-4000-8000-000000000009', 'operator@aurora.example');
 insert into users (organization_id, auth_id, email, name, role)
 values (null, 'cccccccc-0000-4000-8000-000000000009', 'operator@aurora.example', 'Operator', 'owner');
-insert into invoice_counters (legal_entity_id, series, last_number) values ('default', 'INV-2026', 2);
 insert into app.clock (shift) values ('0');

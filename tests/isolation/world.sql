@@ -2,8 +2,9 @@
 insert into auth.users (id, email)
 select ('{place}00000000000' || n)::uuid, 'secret-{letter}' || n || '@hotel.example' from generate_series(1, 4) n;
 
-insert into organizations (id, name, slug, email, status, metadata)
-values ('{place}000000000000', 'Secret {letter}', 'hotel-{letter}', 'secret-{letter}@hotel.example', 'active', '{}');
+insert into organizations (id, name, slug, email, address, postal_code, city, status)
+values ('{place}000000000000', 'Secret {letter}', 'hotel-{letter}', 'secret-{letter}@hotel.example',
+  'Secret {letter}', '9008', 'Secret {letter}', 'active');
 
 insert into users (id, organization_id, auth_id, email, name, role)
 select ('{place}00000000000' || n)::uuid, '{place}000000000000', ('{place}00000000000' || n)::uuid,
@@ -14,7 +15,7 @@ values ('{place}000000000005', '{place}000000000000', 'secret-{letter}5@hotel.ex
 
 insert into api_keys (id, organization_id, created_by, key, name, scopes)
 values ('{place}000000000010', '{place}000000000000', '{place}000000000004', generate_api_key(), 'Secret {letter}',
-  '["aurora:read", "analytics:read", "usage:write", "widgets:embed"]');
+  '["aurora:read", "analytics:read", "widgets:embed"]');
 
 insert into subscriptions (
   id, organization_id, plan_id, plan_name, price_monthly, current_period_start, current_period_end
@@ -23,13 +24,10 @@ insert into subscriptions (
   date_trunc('month', now()), date_trunc('month', now()) + interval '1 month'
 );
 
-insert into invoices (
-  id, organization_id, subscription_id, invoice_number, issued_at, due_date, period_start, period_end, subtotal,
-  tax_amount, total, line_items, status
-) values (
-  '{place}000000000030', '{place}000000000000', '{place}000000000020', 'INV-{letter}', now(), '2099-01-01',
-  '2026-01-01', '2026-01-31', 100, 25, 125, '[{"description": "Secret {letter}"}]', 'sent'
-);
+-- A draft may still be renamed; only then is it issued.
+select app.bill_subscription('{place}000000000020', current_date);
+update invoices set id = '{place}000000000030' where organization_id = '{place}000000000000';
+select app.issue_invoice('{place}000000000030');
 
 insert into notifications (organization_id, user_id, type, title, message)
 select '{place}000000000000', ('{place}00000000000' || n)::uuid, 'usage_limit', 'Secret {letter}', 'Secret {letter}'
