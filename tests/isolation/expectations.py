@@ -120,6 +120,7 @@ FUNCTIONS: dict[str, Who] = {
     "app.my_open_organizations": _EVERYBODY_SIGNED_IN,
     "app.my_users": _EVERYBODY_SIGNED_IN,
     "app.is_operator": _EVERYBODY_SIGNED_IN,
+    "app.readable_organizations": _EVERYBODY_SIGNED_IN,
     "app.visible_organizations": _EVERYBODY_SIGNED_IN | TENANT,
     "app.visible_users": _EVERYBODY_SIGNED_IN | TENANT,
     "app.base62": _EVERYBODY_SIGNED_IN,
