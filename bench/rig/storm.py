@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from aurora.db.transaction import Actor, tenant, transaction
 
 # More requests at a time than connections, so that some are cancelled while they wait for one.
 CONCURRENCY: Final = 8
-# About as long as a request takes here: cancellations fall on every part of it, and some miss.
-LONGEST_PATIENCE_S: Final = 0.012
+# Of what a request takes in this crowd: cancellations fall on every part of it, and some miss.
+LONGEST_PATIENCE: Final = 2.0
+TRIALS: Final = 20
 PROBE_EVERY: Final = 40
 
 Open = Callable[[Pool, Actor], AbstractAsyncContextManager[Connection]]
@@ -74,12 +76,16 @@ async def storm(
     tally = Tally()
     chance = random.Random(seed)
     remaining = iter(range(requests))
+    began = time.perf_counter()
+    for number in range(TRIALS):
+        await _ask(pool, tenants[number % len(tenants)], Tally(), opened)
+    patience_s = (time.perf_counter() - began) / TRIALS * CONCURRENCY * LONGEST_PATIENCE
 
     async def keep_asking() -> None:
         for number in remaining:
             asked = asyncio.create_task(_ask(pool, chance.choice(tenants), tally, opened))
             if chance.random() < 0.5:
-                await asyncio.wait({asked}, timeout=chance.random() * LONGEST_PATIENCE_S)
+                await asyncio.wait({asked}, timeout=chance.random() * patience_s)
             else:
                 for _ in range(chance.randrange(12)):
                     await asyncio.sleep(0)

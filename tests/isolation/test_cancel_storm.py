@@ -18,7 +18,7 @@ async def test_cancelled_requests_leave_no_foreign_row_and_no_dirty_connection(a
     assert (tally.foreign, tally.dirty, tally.missing) == (0, 0, 0)
     # Cancellations fell on everything: some requests were quicker, most were not.
     assert tally.cancelled >= REQUESTS // 4
-    assert tally.finished >= REQUESTS // 20
+    assert tally.finished >= REQUESTS // 50
 
 
 async def test_the_storm_finds_identities_that_stay_on_a_connection(alone: Pool) -> None:
