@@ -87,7 +87,8 @@ LINTS = {
     "a data-plane key that does not begin with the organization": f"""
         select i.indexrelid::regclass from pg_index i join {TABLES} on c.oid = i.indrelid
         where {PLANE} and i.indisunique and i.indkey[0] <> (
-          select attnum from pg_attribute where attrelid = c.oid and attname = 'organization_id')""",
+          select attnum from pg_attribute
+          where attrelid = c.oid and attname = 'organization_id')""",
     "a data-plane table whose organization may be missing": f"""
         select c.relname from {TABLES} where {PLANE} and not exists (
           select from pg_attribute a where a.attrelid = c.oid and a.attname = 'organization_id'

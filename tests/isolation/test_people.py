@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import UUID
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
+from tests.isolation.conftest import LOGIN
 from tests.isolation.identities import ORGANIZATIONS, thing_of
 
 from aurora.core.errors import AuroraError
 from aurora.core.secrets import generate_api_key
-from aurora.db.pool import Pool
+from aurora.db.pool import Pool, open_pool
 from aurora.db.transaction import PLATFORM, person, transaction
 from aurora.features.keys.model import KeyDead
 from aurora.features.organizations.model import LastOwner, RoleForbidden
@@ -84,6 +87,20 @@ async def test_an_owner_leaves_when_another_one_is_there(alone: Pool) -> None:
     assert await ran(alone, OWNER, "update users set role = 'owner' where id = %s", ADMIN) == 1
     assert await ran(alone, OWNER, "update users set status = 'inactive' where id = %s", OWNER) == 1
     assert await ran(alone, OWNER, "select id from organizations") == 0
+
+
+async def test_two_owners_who_leave_at_once_do_not_both_leave(world: str) -> None:
+    pool = await open_pool(make_conninfo(world, user=LOGIN), min_size=2, max_size=2, name="two")
+    assert await ran(pool, None, "update users set role = 'owner' where id = %s", ADMIN) == 1
+    leave = "update users set status = 'inactive' where id = %s"
+    async with transaction(pool, PLATFORM) as first:
+        await first.execute(leave.encode(), (OWNER,))
+        second = asyncio.create_task(ran(pool, None, leave, ADMIN))
+        # The second one waits for the first, instead of counting an owner who is about to go.
+        assert not (await asyncio.wait({second}, timeout=0.3))[0]
+    with pytest.raises(LastOwner):
+        await second
+    await pool.close()
 
 
 async def test_the_members_of_a_deleted_organization_can_be_erased(alone: Pool) -> None:
