@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -39,18 +40,18 @@ order by 1, 3
 
 
 @pytest.fixture(scope="module")
-async def debian(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+async def debian() -> AsyncIterator[str]:
     """The DSN of a migrated database on Debian's PostgreSQL 15, which has plpgsql_check."""
     if not (DEBIAN / "lib/plpgsql_check.so").exists():
         pytest.skip("postgresql-15-plpgsql-check is not installed")
-    home = tmp_path_factory.mktemp("debian")
-    for folder in (home, *home.parents[:2]):
+    with tempfile.TemporaryDirectory(prefix="aurora-debian-") as folder:
         # Under root PostgreSQL runs as an account of its own, which must pass through.
-        folder.chmod(0o711)
-    server = EmbeddedServer.start(home / "home", settings=TEST_SETTINGS, binaries=DEBIAN / "bin")
-    await migrate(server.dsn())
-    yield server.dsn()
-    server.stop()
+        Path(folder).chmod(0o711)
+        home = Path(folder) / "home"
+        server = EmbeddedServer.start(home, settings=TEST_SETTINGS, binaries=DEBIAN / "bin")
+        await migrate(server.dsn())
+        yield server.dsn()
+        server.stop()
 
 
 async def complaints(dsn: str, more: str = "", before: str = "") -> list[tuple[Any, ...]]:
