@@ -16,10 +16,10 @@ FEATURES = Path(__file__).parent.parent / "features"
 
 # In this order, because later rooms build on earlier ones; each with its SQL in the order it runs.
 ROOMS: Final[dict[str, tuple[str, ...]]] = {
-    "organizations": ("tables.sql", "logic.sql"),
+    "organizations": ("tables.sql", "logic.sql", "policies.sql"),
     "notifications": ("tables.sql", "logic.sql"),
     "plans": ("tables.sql", "logic.sql"),
-    "keys": ("tables.sql", "logic.sql"),
+    "keys": ("tables.sql", "logic.sql", "policies.sql"),
     "subscriptions": ("tables.sql", "logic.sql"),
     "usage": ("tables.sql", "logic.sql", "rollups.sql", "policies.sql"),
     "limits": ("logic.sql",),

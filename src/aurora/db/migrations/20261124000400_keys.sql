@@ -67,7 +67,7 @@ comment on table api_keys is 'Keys of organizations: hash, limits, scopes. Revok
 comment on column api_keys.key is 'Write-only: a key given here is hashed into key_hash and the column is emptied.';
 comment on column api_keys.last_used_at is 'Written in batches and without an index, so that the touch stays a heap-only update.';
 
--- Making keys, hashing what is written, and who may see them.
+-- Making keys, hashing what is written, and keeping dead keys dead.
 
 create or replace function app.base62(p_value bigint, p_width integer) returns text
 language plpgsql immutable parallel safe set search_path = ''
@@ -161,6 +161,24 @@ comment on function app.hash_api_key() is 'Trigger: keeps the hash and prefix of
 
 create or replace trigger api_keys_hash_key before insert or update of key on api_keys
   for each row execute function app.hash_api_key();
+
+create or replace function app.keep_dead_keys_dead() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  if new.status = 'revoked' then
+    new.revoked_at := coalesce(new.revoked_at, app.now());
+  end if;
+  if old.status = 'revoked' and new.status <> 'revoked' or old.status = 'expired' and new.status = 'active' then
+    perform app.refuse('key_dead', 'A revoked or expired key never opens anything again: make a new one.');
+  end if;
+  return new;
+end
+$$;
+comment on function app.keep_dead_keys_dead() is
+  'Trigger: a key that was revoked or expired stays so, and revoking notes when.';
+create or replace trigger api_keys_keep_dead before update of status on api_keys
+  for each row execute function app.keep_dead_keys_dead();
 -- last_used_at is left out: being used is not a change.
 create or replace trigger api_keys_touch_updated_at
   before update of name, description, kind, environment, scopes, rate_limit_tier, rate_limit_per_hour,
@@ -181,8 +199,10 @@ $$;
 comment on function app.expire_api_keys() is
   'Writes status expired where the time has come; the gate refuses such keys from the very second, written or not.';
 
+-- Who may see, make, and revoke keys. `key` can only be written; neither it nor its hash is ever read by people.
+
 revoke execute on function app.base62(bigint, integer), app.crc32(bytea), app.is_api_key(text),
-  generate_api_key(text), app.hash_api_key(), app.expire_api_keys() from public;
+  generate_api_key(text), app.hash_api_key(), app.keep_dead_keys_dead(), app.expire_api_keys() from public;
 grant execute on function app.base62(bigint, integer), app.crc32(bytea), app.is_api_key(text),
   generate_api_key(text), app.hash_api_key() to authenticated, service_role;
 grant execute on function app.expire_api_keys() to service_role;
@@ -199,6 +219,11 @@ grant select (
   environment, scopes, rate_limit_tier, rate_limit_per_hour, status, last_used_at, expires_at, revoked_at,
   allowed_origins, ip_whitelist, metadata
 ) on api_keys to authenticated, tenant;
+-- Limits are left out: they follow what the organization bought.
+grant insert (
+  organization_id, created_by, key, name, description, kind, environment, scopes, expires_at, allowed_origins,
+  ip_whitelist, metadata
+), update (name, description, status, allowed_origins, ip_whitelist) on api_keys to authenticated;
 
 drop policy if exists "The platform acts on every key" on api_keys;
 create policy "The platform acts on every key" on api_keys to service_role using (true) with check (true);
@@ -206,6 +231,18 @@ drop policy if exists "Members see their organization's keys" on api_keys;
 create policy "Members see their organization's keys" on api_keys
   for select to authenticated
   using (organization_id = any (array(select app.my_organizations('member'))) or (select app.is_operator()));
+drop policy if exists "Admins of a running organization make keys" on api_keys;
+create policy "Admins of a running organization make keys" on api_keys
+  for insert to authenticated
+  with check (
+    organization_id = any (array(select app.my_open_organizations('admin')))
+    and (created_by is null or created_by = any (array(select app.my_users())))
+  );
+drop policy if exists "Admins name and revoke keys" on api_keys;
+create policy "Admins name and revoke keys" on api_keys
+  for update to authenticated
+  using (organization_id = any (array(select app.my_organizations('admin'))) or (select app.is_operator()))
+  with check (organization_id = any (array(select app.my_organizations('admin'))) or (select app.is_operator()));
 drop policy if exists "An organization sees its keys" on api_keys;
 create policy "An organization sees its keys" on api_keys
   for select to tenant using (organization_id = any (app.visible_organizations()));

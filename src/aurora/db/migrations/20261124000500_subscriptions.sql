@@ -99,7 +99,30 @@ create or replace trigger subscriptions_fill_billing before insert on subscripti
 create or replace trigger subscriptions_touch_updated_at before update on subscriptions
   for each row execute function app.touch_updated_at();
 
-revoke execute on function app.billing_moment(date, integer, text), app.fill_subscription_billing() from public;
+-- SECURITY DEFINER: the plan must be found also where it is no longer sold.
+create or replace function app.limit_new_key() returns trigger
+language plpgsql security definer set search_path = ''
+as $$
+begin
+  -- The platform chooses limits itself; the trigger's condition asks who it is, because in here
+  -- current_user is the definer.
+  select p.rate_limit_tier, p.rate_limit_per_hour into new.rate_limit_tier, new.rate_limit_per_hour
+  from public.subscriptions s join public.plans p on p.id = s.plan_id
+  where s.organization_id = new.organization_id and s.status in ('trialing', 'active', 'past_due');
+  if not found then
+    select p.rate_limit_tier, p.rate_limit_per_hour into strict new.rate_limit_tier, new.rate_limit_per_hour
+    from public.plans p where p.id = 'demo';
+  end if;
+  return new;
+end
+$$;
+comment on function app.limit_new_key() is
+  'Trigger: a key that a person makes gets the limits of the organization''s plan, or the demo plan''s.';
+create or replace trigger api_keys_limit before insert on api_keys
+  for each row when (current_user = 'authenticated') execute function app.limit_new_key();
+
+revoke execute on function app.billing_moment(date, integer, text), app.fill_subscription_billing(),
+  app.limit_new_key() from public;
 grant execute on function app.billing_moment(date, integer, text), app.fill_subscription_billing()
   to service_role;
 

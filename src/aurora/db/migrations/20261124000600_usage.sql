@@ -181,6 +181,9 @@ begin
           '(like public.usage_analytics including defaults including constraints)', v_name
         );
         execute format('alter table usage_partitions.%I enable row level security', v_name);
+        execute format(
+          'revoke all on usage_partitions.%I from public, anon, authenticated, service_role, tenant', v_name
+        );
         -- Appended and never changed: vacuumed for the visibility map and analysed while it grows.
         execute format(
           'alter table usage_partitions.%I set (autovacuum_vacuum_insert_scale_factor = 0.1, '

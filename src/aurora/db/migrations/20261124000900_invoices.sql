@@ -372,7 +372,7 @@ as $$
 declare
   -- Payment moves; the document does not.
   v_movable constant text[] :=
-    '{status,paid_at,payment_method,stripe_invoice_id,pdf_url,metadata,updated_at}';
+    '{status,paid_at,payment_method,stripe_invoice_id,pdf_url,metadata,updated_at}'::text[];
 begin
   if old.status in ('draft', 'void') then
     return case tg_op when 'DELETE' then old else new end;
@@ -431,10 +431,13 @@ drop policy if exists "The platform counts invoices" on invoice_counters;
 create policy "The platform counts invoices" on invoice_counters to service_role using (true) with check (true);
 drop policy if exists "The platform acts on every invoice" on invoices;
 create policy "The platform acts on every invoice" on invoices to service_role using (true) with check (true);
-drop policy if exists "Admins see their organization's invoices" on invoices;
-create policy "Admins see their organization's invoices" on invoices
+drop policy if exists "Admins see their organization's issued invoices" on invoices;
+create policy "Admins see their organization's issued invoices" on invoices
   for select to authenticated
-  using (organization_id = any (array(select app.my_organizations('admin'))) or (select app.is_operator()));
+  using (
+    (organization_id = any (array(select app.my_organizations('admin'))) and status not in ('draft', 'void'))
+    or (select app.is_operator())
+  );
 drop policy if exists "An organization sees its issued invoices" on invoices;
 create policy "An organization sees its issued invoices" on invoices
   for select to tenant

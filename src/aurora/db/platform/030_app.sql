@@ -69,3 +69,13 @@ revoke execute on all functions in schema app from public;
 grant execute on function app.now(), app.refuse(text, text), app.touch_updated_at(), app.is_email(text)
   to authenticated, service_role, tenant;
 grant execute on function app.set_organization(uuid, uuid) to service_role, tenant;
+
+-- Supabase opens whatever is made in public to its client roles. Here each room opens what it means
+-- to. (The right of PUBLIC to run functions can only be closed for all schemas at once, which would
+-- reach what is not ours: the rooms revoke it one by one, and the isolation matrix holds them to it.)
+alter default privileges in schema public, app
+  revoke all on tables from anon, authenticated, service_role, tenant;
+alter default privileges in schema public, app
+  revoke all on sequences from anon, authenticated, service_role, tenant;
+alter default privileges in schema public, app
+  revoke all on functions from anon, authenticated, service_role, tenant;

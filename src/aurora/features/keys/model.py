@@ -93,6 +93,12 @@ class KeyTaken(Conflict):
     constraints = ("api_keys_key_hash_key",)
 
 
+class KeyDead(Conflict):
+    """A revoked or expired key never opens anything again."""
+
+    code, title = "key_dead", "A revoked or expired key stays so"
+
+
 class KeyMalformed(Invalid):
     """The text is not a key."""
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from aurora.core.errors import Conflict, Invalid, NotFound
+from aurora.core.errors import Conflict, Forbidden, Invalid, NotFound
 
 Role = Literal["owner", "admin", "member", "viewer"]
 OrganizationStatus = Literal["trial", "active", "suspended", "cancelled"]
@@ -62,6 +62,18 @@ class OrganizationNotFound(NotFound):
 
     code, title = "organization_not_found", "There is no such organization"
     constraints = ("users_organization_id_fkey", "api_keys_organization_id_fkey")
+
+
+class LastOwner(Conflict):
+    """The last active owner cannot leave, nor become something else."""
+
+    code, title = "last_owner", "An organization keeps at least one active owner"
+
+
+class RoleForbidden(Forbidden):
+    """The person's own role is too low for this change of a membership."""
+
+    code, title = "role_forbidden", "This role may not change that membership"
 
 
 class SlugTaken(Conflict):

@@ -26,3 +26,6 @@ create policy "The platform keeps the catalogue" on plans to service_role using 
 drop policy if exists "Customers read what can be bought" on plans;
 create policy "Customers read what can be bought" on plans
   for select to authenticated, tenant using (is_active);
+drop policy if exists "Operators read the whole catalogue" on plans;
+create policy "Operators read the whole catalogue" on plans
+  for select to authenticated using ((select app.is_operator()));
