@@ -98,18 +98,6 @@ class NameInvalid(Invalid):
     constraints = ("organizations_name_check", "users_name_check", "api_keys_name_check")
 
 
-class EmailInvalid(Invalid):
-    """The text cannot be an e-mail address."""
-
-    code, title = "email_invalid", "This is not an e-mail address that mail can be sent to"
-    constraints = (
-        "organizations_email_check",
-        "organizations_billing_email_check",
-        "users_email_check",
-        "legal_entities_email_check",
-    )
-
-
 class CountryInvalid(Invalid):
     """The country is not two capital letters."""
 
