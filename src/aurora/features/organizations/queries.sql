@@ -24,6 +24,10 @@ select id, created_at, updated_at, name, slug, domain, email, phone, address, ci
 from organizations
 where slug = :slug and deleted_at is null;
 
+-- name: list_organization_ids
+-- Which of these ids are organizations, as one array.
+select array(select id from organizations where id = any (:organization_ids::uuid[]) and deleted_at is null);
+
 -- name: list_organizations_by_created_at -> Organization
 -- A page of organizations, newest first, after the given place.
 select id, created_at, updated_at, name, slug, domain, email, phone, address, city, postal_code, country,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -79,6 +79,12 @@ async def get_organization(conn: Connection, which: UUID | str) -> Organization:
     if found is None:
         raise OrganizationNotFound(f"There is no organization {which}.")
     return found
+
+
+async def find_known_organizations(conn: Connection, ids: Iterable[UUID]) -> set[UUID]:
+    """Return which of these ids are organizations; asks nothing where there are none."""
+    wanted = list(ids)
+    return set(await store.list_organization_ids(conn, wanted)) if wanted else set()
 
 
 async def list_organizations(

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from aurora.db.queries import execute, fetch_all, fetch_one, fetch_optional, load_queries
+from aurora.db.queries import (
+    execute,
+    fetch_all,
+    fetch_one,
+    fetch_optional,
+    fetch_value,
+    load_queries,
+)
 from aurora.db.transaction import Connection
 from aurora.features.organizations.model import (
     MAX_USERS_LISTED,
@@ -42,6 +50,14 @@ async def find_organization(conn: Connection, organization_id: UUID) -> Organiza
 async def find_organization_by_slug(conn: Connection, slug: str) -> Organization | None:
     """Return the organization with this slug, if the caller may see it."""
     return await fetch_optional(conn, QUERIES["find_organization_by_slug"], Organization, slug=slug)
+
+
+async def list_organization_ids(conn: Connection, ids: Sequence[UUID]) -> list[UUID]:
+    """Return which of these ids are organizations."""
+    found: list[UUID] = await fetch_value(
+        conn, QUERIES["list_organization_ids"], organization_ids=list(ids)
+    )
+    return found
 
 
 async def list_organizations(

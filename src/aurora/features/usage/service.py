@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import msgspec
-from psycopg.types.json import Jsonb
-
 from aurora.core import clock
 from aurora.db.transaction import Connection
-from aurora.features.keys.model import KeyOwner
 from aurora.features.keys.service import find_key_owners
+from aurora.features.organizations.service import find_known_organizations
 from aurora.features.usage import store
-from aurora.features.usage.decoding import parse_ip
 from aurora.features.usage.model import (
     MAX_AHEAD_SECONDS,
     MAX_LATE_DAYS,
     MAX_SUMMARY_DAYS,
     DateRangeInvalid,
     GroupBy,
-    IdConflict,
     Receipt,
-    Rejection,
     SummaryRow,
     UsageEvent,
 )
+from aurora.features.usage.staging import Sender, Staging, event_key
+
+__all__ = ["Sender", "event_key"]
 
 FOLD_BATCH = 50_000
 VISITOR_BATCH = 2_000
@@ -39,23 +34,7 @@ MAX_MAINTENANCE_ROUNDS = 1_000
 DEFAULT_SUMMARY_DAYS: Mapping[GroupBy, int] = {"month": 366}
 PARTITION_MONTHS_AHEAD = 3
 
-_NO_METADATA = Jsonb({})
-_OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Sender:
-    """Who sends events: an organization, or None for the platform, which sends for any.
-
-    Attributes:
-        organization_id: Whose events these are; an event of anybody else's key is refused.
-        key_id: The key of events that name none.
-        backfill: Events of any age are taken (imports); otherwise at most 35 days late.
-    """
-
-    organization_id: UUID | None = None
-    key_id: UUID | None = None
-    backfill: bool = False
+OLDEST_EVENT = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 async def record_usage(
@@ -68,161 +47,32 @@ async def record_usage(
         events: Events with their places in the sender's batch.
         sender: Who sends them.
     """
-    owners = await find_key_owners(
-        conn,
-        {e.api_key_id or sender.key_id for _, e in events} - {None},  # type: ignore[arg-type]
+    key_ids = {event.api_key_id or sender.key_id for _, event in events}
+    named = {event.organization_id for _, event in events}
+    owners = await find_key_owners(conn, (each for each in key_ids if each))
+    # Only the platform may name organizations, so only its events can name one that is not there.
+    known = (
+        await find_known_organizations(conn, (each for each in named if each))
+        if sender.organization_id is None
+        else {sender.organization_id}
     )
     now = clock.now()
-    oldest = _OLDEST if sender.backfill else now - timedelta(days=MAX_LATE_DAYS)
-    newest = now + timedelta(seconds=MAX_AHEAD_SECONDS)
-    staging = _Staging(sender, owners, oldest, newest)
+    staging = Staging(
+        sender,
+        owners,
+        known,
+        oldest=OLDEST_EVENT if sender.backfill else now - timedelta(days=MAX_LATE_DAYS),
+        newest=now + timedelta(seconds=MAX_AHEAD_SECONDS),
+    )
     for index, event in events:
         staging.add(index, event)
     if staging.rows:
         if sender.backfill:
-            days = [row[_TIMESTAMP].date() for row in staging.rows.values()]
-            await store.ensure_partitions(conn, min(days), max(days))
-        # In the order of identities: see app.ingest_staged_usage().
-        ordered = [staging.rows[identity] for identity in sorted(staging.rows)]
-        lost = await store.ingest(conn, ordered)
-        staging.accepted = len(ordered) - len(lost)
-        if lost:
-            ids = {row[_ORDINAL]: row[_EVENT_ID] for row in ordered}
-            for each in lost:
-                staging.repeated(each.ordinal, ids[each.ordinal], is_conflict=each.is_conflict)
-        await store.touch_api_keys(conn, sorted(owners), now)
+            await store.ensure_partitions(conn, *staging.days())
+        staging.settle(await store.ingest(conn, staging.ordered()))
+        if not sender.backfill:
+            await store.touch_api_keys(conn, staging.keys(), now)
     return staging.receipt()
-
-
-_ORDINAL, _DIGEST, _EVENT_ID, _TIMESTAMP = 0, 3, 4, 5
-
-
-class _Staging:
-    """The rows of one batch, by identity, and what became of the events that are not among them."""
-
-    def __init__(
-        self,
-        sender: Sender,
-        owners: Mapping[UUID, KeyOwner],
-        oldest: datetime,
-        newest: datetime,
-    ) -> None:
-        self.sender, self.owners, self.oldest, self.newest = sender, owners, oldest, newest
-        self.rows: dict[bytes, tuple[Any, ...]] = {}
-        self.accepted = 0
-        self.duplicates = 0
-        self.conflicts: list[IdConflict] = []
-        self.rejected: list[Rejection] = []
-
-    def add(self, index: int, event: UsageEvent) -> None:
-        """Stage the event, or say why not."""
-        if not self.oldest <= event.timestamp <= self.newest:
-            detail = (
-                f"{event.timestamp.isoformat()} is out of range: an event may be at most "
-                f"{MAX_LATE_DAYS} days late and {MAX_AHEAD_SECONDS} seconds early."
-            )
-            self.rejected.append(Rejection(index, "timestamp_out_of_range", detail))
-            return
-        event.timestamp = event.timestamp.astimezone(UTC)
-        event.api_key_id = key_id = event.api_key_id or self.sender.key_id
-        owner = None if key_id is None else self.owners.get(key_id)
-        organization_id = self._organization(event, owner)
-        if organization_id is None or (
-            key_id is not None and (owner is None or owner.organization_id != organization_id)
-        ):
-            # One answer for a key that does not exist and for one of somebody else: no oracle.
-            self.rejected.append(
-                Rejection(index, "api_key_unknown", "The organization has no such API key.")
-                if key_id is not None
-                else Rejection(
-                    index, "organization_unknown", "The event names no key and no organization."
-                )
-            )
-            return
-        identity = event_key(event.source, event.id)
-        place = organization_id.bytes + identity
-        digest = event_digest(event)
-        before = self.rows.get(place)
-        if before is not None:
-            self.repeated(index, event.id, is_conflict=before[_DIGEST] != digest)
-            return
-        self.rows[place] = _row(index, organization_id, identity, digest, event, owner)
-
-    def _organization(self, event: UsageEvent, owner: KeyOwner | None) -> UUID | None:
-        named = event.organization_id
-        mine = self.sender.organization_id
-        if mine is not None:
-            return mine if named in (None, mine) else None
-        return named or (owner.organization_id if owner is not None else None)
-
-    def repeated(self, index: int, event_id: str, *, is_conflict: bool) -> None:
-        """Note that an event's id was seen before, in this batch or an earlier one."""
-        if is_conflict:
-            self.conflicts.append(IdConflict(index, event_id))
-        else:
-            self.duplicates += 1
-
-    def receipt(self) -> Receipt:
-        """Return what became of the batch."""
-        return Receipt(
-            accepted=self.accepted,
-            duplicates=self.duplicates,
-            conflicts=sorted(self.conflicts, key=lambda conflict: conflict.index),
-            rejected=sorted(self.rejected, key=lambda rejection: rejection.index),
-        )
-
-
-def event_key(source: str | None, event_id: str) -> bytes:
-    """Return the sixteen bytes that an event is counted once by, as app.usage_event_key() does.
-
-    Text cannot hold a zero byte, so joined by one the pairs (a, b-c) and (a-b, c) stay apart.
-    """
-    return hashlib.sha256(f"{source or ''}\0{event_id}".encode()).digest()[:16]
-
-
-def event_digest(event: UsageEvent) -> int:
-    """Return 64 bits over the whole event: the same id with another digest is a conflict."""
-    encoded = msgspec.json.encode(event)
-    return int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "big", signed=True)
-
-
-def _row(
-    index: int,
-    organization_id: UUID,
-    identity: bytes,
-    digest: int,
-    event: UsageEvent,
-    owner: KeyOwner | None,
-) -> tuple[Any, ...]:
-    # Billable: a production key, a widget impression, a successful status (design.md, section 6).
-    billable = (
-        event.widget_impression
-        and owner is not None
-        and owner.environment == "production"
-        and 200 <= event.status_code < 400  # noqa: PLR2004
-    )
-    return (
-        index,
-        organization_id,
-        UUID(bytes=identity),
-        digest,
-        event.id,
-        event.timestamp,
-        event.api_key_id,
-        event.endpoint,
-        event.method,
-        event.status_code,
-        event.response_time_ms,
-        event.cached,
-        event.widget_type,
-        event.widget_impression,
-        billable,
-        event.origin,
-        event.user_agent,
-        None if event.ip_address is None else parse_ip(event.ip_address),
-        event.country_code,
-        Jsonb(event.metadata, msgspec.json.encode) if event.metadata else _NO_METADATA,
-    )
 
 
 async def summarise(
