@@ -32,6 +32,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "gate": (),
     "widgets": ("tables.sql", "logic.sql"),
     "invoices": ("tables.sql", "logic.sql", "issuing.sql", "policies.sql"),
+    "privacy": ("logic.sql",),
 }
 
 

@@ -12,6 +12,7 @@ from aurora.core.paging import Page, decode_cursor, page_of
 from aurora.db.transaction import Connection
 from aurora.features.organizations import store
 from aurora.features.organizations.authority import OPERATOR, Place
+from aurora.features.organizations.authority import place_of as place_of  # noqa: PLC0414 - for other rooms
 from aurora.features.organizations.model import (
     FieldRequired,
     Organization,
