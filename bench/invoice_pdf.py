@@ -1,22 +1,23 @@
 """Measures how many invoices a second become PDF/A on one core, and on two threads.
 
-Run it with `python bench/invoice_pdf.py`; the last line is JSON. The value is the rate of one core
+Run it with `python -m bench.invoice_pdf`; the last line is JSON. The value is the rate of one core
 over its share of the goal (40 a second on 2 cores, so 20 on one). The physical limit, an empty
 page in the same standard by the same compiler, is measured in the same run.
 """
 
 from __future__ import annotations
 
-import json
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
+
+from bench.rig.measure import interleave, median, print_result
 
 from aurora.features.invoices.document import invoice_pdf
 from aurora.integrations.pdf import RENDERERS, render_pdf
@@ -27,16 +28,30 @@ ROUNDS: Final = 3
 WARM_UP: Final = 10
 
 EMPTY_PAGE: Final = '#set document(title: "Empty")\n'
+OVERAGE: Final = Decimal(50)
+SELLER: Final = {
+    "name": "Nordlys Data AS",
+    "org_number": "923609016",
+    "vat_registered": True,
+    "in_business_register": True,
+    "address": "Storgata 12",
+    "postal_code": "9008",
+    "city": "Tromsø",
+    "country": "NO",
+    "email": "faktura@nordlysdata.example",
+    "phone": "+47 77 00 00 00",
+    "website": "nordlysdata.example",
+    "bank_account": "15034012345",
+    "iban": "NO9315034012345",
+    "bic": "DNBANOKK",
+}
 
 
 def an_invoice(number: int) -> dict[str, Any]:
     """Return a typical invoice; no two share number, customer, and amounts."""
-    fee, overage = Decimal(7000 + number), Decimal(50)
-    thousands = 1 + number % 40
-    subtotal = fee + overage * thousands
+    fee, thousands = Decimal(7000 + number), 1 + number % 40
+    subtotal = fee + OVERAGE * thousands
     tax = (subtotal * 25 / 100).quantize(Decimal("0.01"))
-    month = {"period_start": date(2026, 1, 1), "period_end": date(2026, 1, 31)}
-    taxed = {"tax_rate": Decimal(25), "tax_category": "S"}
     return {
         "invoice_number": f"INV-2026-{number:06}",
         "kind": "invoice",
@@ -44,26 +59,12 @@ def an_invoice(number: int) -> dict[str, Any]:
         "is_specimen": False,
         "invoice_date": date(2026, 1, 31),
         "due_date": date(2026, 2, 14),
-        **month,
+        "period_start": date(2026, 1, 1),
+        "period_end": date(2026, 1, 31),
         "currency": "NOK",
         "kid": f"{number:013}",
         "invoice_reference": None,
-        "seller": {
-            "name": "Nordlys Data AS",
-            "org_number": "923609016",
-            "vat_registered": True,
-            "in_business_register": True,
-            "address": "Storgata 12",
-            "postal_code": "9008",
-            "city": "Tromsø",
-            "country": "NO",
-            "email": "faktura@nordlysdata.example",
-            "phone": "+47 77 00 00 00",
-            "website": "nordlysdata.example",
-            "bank_account": "15034012345",
-            "iban": "NO9315034012345",
-            "bic": "DNBANOKK",
-        },
+        "seller": SELLER,
         "buyer": {
             "name": f"Fjordhotell {number} AS",
             "org_number": "987654325",
@@ -74,43 +75,44 @@ def an_invoice(number: int) -> dict[str, Any]:
             "country": "NO",
             "email": None,
         },
-        "line_items": [
-            {
-                "description": "Aurora Premium",
-                "quantity": Decimal(1),
-                "unit": "month",
-                "unit_price": fee,
-                "amount": fee,
-                "detail": "100 000 visninger inkludert",
-                **taxed,
-                **month,
-            },
-            {
-                "description": "Visninger utover abonnementet",
-                "quantity": Decimal(thousands),
-                "unit": "thousand",
-                "unit_price": overage,
-                "amount": overage * thousands,
-                "detail": "Per påbegynt 1 000",
-                **taxed,
-                "period_start": date(2025, 12, 1),
-                "period_end": date(2025, 12, 31),
-            },
-        ],
+        "line_items": line_items(fee, thousands),
         "tax_lines": [
-            {
-                "category": "S",
-                "rate": Decimal(25),
-                "taxable": subtotal,
-                "tax": tax,
-                "reason": None,
-            }
+            {"category": "S", "rate": Decimal(25), "taxable": subtotal, "tax": tax, "reason": None}
         ],
         "subtotal": subtotal,
         "tax_amount": tax,
         "total": subtotal + tax,
         "notes": [],
     }
+
+
+def line_items(fee: Decimal, thousands: int) -> list[dict[str, Any]]:
+    """Return the two lines of a month: the fee in advance, the overage in arrears."""
+    taxed = {"tax_rate": Decimal(25), "tax_category": "S"}
+    return [
+        {
+            "description": "Aurora Premium",
+            "quantity": Decimal(1),
+            "unit": "month",
+            "unit_price": fee,
+            "amount": fee,
+            "detail": "100 000 visninger inkludert",
+            "period_start": date(2026, 1, 1),
+            "period_end": date(2026, 1, 31),
+            **taxed,
+        },
+        {
+            "description": "Visninger utover abonnementet",
+            "quantity": Decimal(thousands),
+            "unit": "thousand",
+            "unit_price": OVERAGE,
+            "amount": OVERAGE * thousands,
+            "detail": "Per påbegynt 1 000",
+            "period_start": date(2025, 12, 1),
+            "period_end": date(2025, 12, 31),
+            **taxed,
+        },
+    ]
 
 
 def per_second(make: Callable[[int], bytes], *, first: int, threads: int = 1) -> float:
@@ -142,35 +144,34 @@ def main() -> None:
         for number in range(WARM_UP):
             invoice(number)
             empty_page(number)
-        starts = [WARM_UP + DOCUMENTS * turn for turn in range(4 * ROUNDS)]
-        one = [per_second(invoice, first=first) for first in starts[:ROUNDS]]
-        two = [
-            per_second(invoice, first=first, threads=RENDERERS)
-            for first in starts[ROUNDS : 2 * ROUNDS]
-        ]
-        floor = [per_second(empty_page, first=first) for first in starts[2 * ROUNDS : 3 * ROUNDS]]
+        numbers = count(WARM_UP, DOCUMENTS)
+        one, two, floor = interleave(
+            ROUNDS,
+            lambda: per_second(invoice, first=next(numbers)),
+            lambda: per_second(invoice, first=next(numbers), threads=RENDERERS),
+            lambda: per_second(empty_page, first=next(numbers)),
+        )
 
     goal_on_one_core = GOAL_PER_SECOND_ON_TWO_CORES / 2
     value = max(one) / goal_on_one_core
-    report = {
-        "name": "invoice_pdf",
-        "value": round(value, 2),
-        "unit": "times the goal",
-        "goal": 1.0,
-        "met": value >= 1.0,
-        "details": {
+    print_result(
+        "invoice_pdf",
+        value=value,
+        unit="times the goal",
+        goal=1.0,
+        met=value >= 1.0,
+        details={
             "meaning": "invoices a second on one core over 20, its share of 40 on two cores",
-            "one_core_per_second": round(max(one), 1),
-            "one_core_median_per_second": round(statistics.median(one), 1),
-            "one_core_ms": round(1000 / max(one), 1),
-            "two_threads_per_second": round(max(two), 1),
-            "empty_page_ms": round(1000 / max(floor), 1),
+            "one_core_per_second": max(one),
+            "one_core_median_per_second": median(one),
+            "one_core_ms": 1000 / max(one),
+            "two_threads_per_second": max(two),
+            "empty_page_ms": 1000 / max(floor),
             "bytes": len(invoice(0)),
             "documents_per_round": DOCUMENTS,
             "rounds": ROUNDS,
         },
-    }
-    print(json.dumps(report))
+    )
 
 
 if __name__ == "__main__":

@@ -105,8 +105,9 @@ def _per_second(lines: int) -> Iterator[int]:
 
 def _an_address(random: Random) -> str:
     if random.random() < 0.25:
-        return f"2a01:799:{random.getrandbits(16):x}:{random.getrandbits(16):x}::{random.randrange(1, 255):x}"
-    return f"{random.randrange(24, 220)}.{random.getrandbits(8)}.{random.getrandbits(8)}.{random.randrange(1, 255)}"
+        return f"2a01:799:{random.getrandbits(16):x}:{random.getrandbits(16):x}::1"
+    high, low = random.getrandbits(8), random.getrandbits(8)
+    return f"{random.randrange(24, 220)}.{high}.{low}.{random.randrange(1, 255)}"
 
 
 def _a_visitor(random: Random) -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""Measures wall time, CPU time, and memory of processes, and prints the line every benchmark owes."""
+"""Measures wall and CPU time and memory of processes, and prints the line a benchmark owes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _POLL_S: Final = 0.05
@@ -91,10 +91,14 @@ class Stopwatch:
         self._pids = pids
         self._began_s = 0.0
         self._before: dict[str, float] = {}
-        self.wall_s = 0.0
-        self.cpu_s = dict.fromkeys(pids, 0.0)
+        self.reset()
 
-    def __enter__(self) -> Stopwatch:
+    def reset(self) -> None:
+        """Begin at zero, after a warm-up."""
+        self.wall_s = 0.0
+        self.cpu_s = dict.fromkeys(self._pids, 0.0)
+
+    def __enter__(self) -> Self:
         """Start."""
         self._before = {name: cpu_s(pid) for name, pid in self._pids.items()}
         self._began_s = time.perf_counter()

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +42,7 @@ class Bench:
     @property
     def env(self) -> dict[str, str]:
         """The environment in which `aurora` works on this database and no other."""
-        kept = {name: value for name, value in os.environ.items() if name[:7] != "AURORA_"}
-        return {**kept, "AURORA_HOME": str(self.server.home)}
+        return environment_of(self.server.home)
 
     def aurora(self, *arguments: str) -> Any:
         """Run a command of `aurora` that answers with JSON, and return its answer."""
@@ -67,13 +66,19 @@ class Bench:
     def execute(self, statement: str) -> None:
         """Run a statement as the owner of the database."""
         with psycopg.connect(self.server.dsn(), autocommit=True) as connection:
-            connection.execute(statement)  # type: ignore[call-overload]
+            connection.execute(statement)
 
     def fetch(self, statement: str) -> Any:
         """Return the only value that a query of the owner gives."""
         with psycopg.connect(self.server.dsn()) as connection:
-            found = connection.execute(statement).fetchone()  # type: ignore[call-overload]
+            found = connection.execute(statement).fetchone()
             return None if found is None else found[0]
+
+
+def environment_of(home: Path) -> dict[str, str]:
+    """Return the environment in which `aurora` works on this home, whatever else is set."""
+    kept = {name: value for name, value in os.environ.items() if name[:7] != "AURORA_"}
+    return {**kept, "AURORA_HOME": str(home)}
 
 
 @contextmanager
@@ -98,8 +103,3 @@ def a_bench() -> Iterator[Bench]:
             if lax:
                 raise SystemExit(f"the database is not durable: {lax}")
             yield bench
-
-
-def durable_settings() -> Mapping[str, str]:
-    """Return what was checked, for the details of a result."""
-    return dict.fromkeys(_DURABLE, "on")

@@ -97,7 +97,9 @@ class Settings(BaseSettings):
         try:
             if path.exists():
                 return path.read_text("ascii").strip()
-            self.home.mkdir(parents=True, exist_ok=True)
+            # Under root PostgreSQL's own account must pass through it, and only that.
+            mode = 0o711 if os.geteuid() == 0 else 0o700
+            self.home.mkdir(mode=mode, parents=True, exist_ok=True)
             token = generate_service_token()
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as file:

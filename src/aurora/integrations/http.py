@@ -123,6 +123,9 @@ def problem(error: AuroraError, *, instance: str, request_id: str) -> Response:
     retry_after_s = error.facts.get("retry_after_s")
     if retry_after_s is not None:
         headers["retry-after"] = str(retry_after_s)
+    allow = error.facts.get("allow")
+    if allow is not None:
+        headers["allow"] = allow
     return Response(
         msgspec.json.encode(body), error.status, headers=headers, media_type=PROBLEM_JSON
     )

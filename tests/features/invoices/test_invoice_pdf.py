@@ -1,159 +1,30 @@
-"""The invoice on paper has everything the law asks for, in both languages, and looks the same."""
+"""The invoice on paper has everything the law asks for, in both languages."""
 
 # ruff: noqa: RUF001 - the en dashes are those of the printed page
 
 from __future__ import annotations
 
-import hashlib
 import io
-import itertools
-import json
-import re
-import subprocess
-import sys
-from collections.abc import Mapping
-from datetime import date
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pypdf import PdfReader
+from tests.features.invoices.printed import (
+    BUYER,
+    GERMAN_BUYER,
+    LANGUAGES,
+    SELLER,
+    a_credit_note,
+    a_line,
+    an_invoice,
+    missing_from,
+    pages_of,
+    text_of,
+)
 
 from aurora.core.money import Language
-from aurora.features.invoices.document import (
-    MAX_LINES,
-    TEMPLATE,
-    InvoiceIncomplete,
-    InvoiceTooLong,
-    invoice_document,
-    invoice_pdf,
-    invoice_pdf_async,
-)
-from aurora.features.invoices.writing import Writer
-
-LANGUAGES: tuple[Language, ...] = ("nb", "en")
-
-SELLER = {
-    "name": "Nordlys Data AS",
-    "org_number": "923609016",
-    "vat_registered": True,
-    "in_business_register": True,
-    "address": "Storgata 12",
-    "postal_code": "9008",
-    "city": "Tromsø",
-    "country": "NO",
-    "email": "faktura@nordlysdata.example",
-    "phone": "+47 77 00 00 00",
-    "website": "nordlysdata.example",
-    "bank_account": "15034012345",
-    "iban": "NO9315034012345",
-    "bic": "DNBANOKK",
-}
-BUYER = {
-    "name": "Lyngen Fjordhotell AS",
-    "org_number": "987654325",
-    "vat_number": "NO987654325MVA",
-    "address": "Fjordveien 4",
-    "postal_code": "9060",
-    "city": "Lyngseidet",
-    "country": "NO",
-    "email": "post@lyngenfjord.example",
-}
-GERMAN_BUYER = {
-    **BUYER,
-    "name": "Arctic Journeys GmbH",
-    "org_number": None,
-    "vat_number": "DE123456788",
-    "address": "Hafenstraße 9",
-    "postal_code": "20457",
-    "city": "Hamburg",
-    "country": "DE",
-}
-
-
-def a_line(description: str = "Aurora Premium", **changes: Any) -> dict[str, Any]:
-    line = {
-        "description": description,
-        "quantity": Decimal(1),
-        "unit": "month",
-        "unit_price": Decimal("7000.00"),
-        "amount": Decimal("7000.00"),
-        "tax_rate": Decimal(25),
-        "tax_category": "S",
-        "period_start": date(2026, 1, 1),
-        "period_end": date(2026, 1, 31),
-        "detail": None,
-    }
-    return line | changes
-
-
-def an_invoice(**changes: Any) -> dict[str, Any]:
-    overage = a_line(
-        "Visninger utover abonnementet",
-        quantity=Decimal(11),
-        unit="thousand",
-        unit_price=Decimal("50.00"),
-        amount=Decimal("550.00"),
-        detail="Påbegynte tusen",
-        period_start=date(2025, 12, 1),
-        period_end=date(2025, 12, 31),
-    )
-    invoice = {
-        "invoice_number": "INV-2026-000001",
-        "kind": "invoice",
-        "status": "sent",
-        "is_specimen": False,
-        "invoice_date": date(2026, 1, 31),
-        "due_date": date(2026, 2, 14),
-        "period_start": date(2026, 1, 1),
-        "period_end": date(2026, 1, 31),
-        "currency": "NOK",
-        "kid": "0000420000015",
-        "invoice_reference": None,
-        "seller": SELLER,
-        "buyer": BUYER,
-        "line_items": [a_line(), overage],
-        "tax_lines": [
-            {
-                "category": "S",
-                "rate": Decimal(25),
-                "taxable": Decimal("7550.00"),
-                "tax": Decimal("1887.50"),
-                "reason": None,
-            }
-        ],
-        "subtotal": Decimal("7550.00"),
-        "tax_amount": Decimal("1887.50"),
-        "total": Decimal("9437.50"),
-        "notes": [],
-    }
-    return invoice | changes
-
-
-def a_credit_note(**changes: Any) -> dict[str, Any]:
-    return an_invoice(
-        kind="credit_note",
-        invoice_number="CN-2026-000003",
-        invoice_reference="INV-2026-000001",
-        **changes,
-    )
-
-
-def pages_of(document: bytes) -> list[str]:
-    pages = PdfReader(io.BytesIO(document)).pages
-    return [page.extract_text().replace("\u00a0", " ") for page in pages]
-
-
-def text_of(invoice: Mapping[str, Any], language: Language = "nb") -> str:
-    return "\n".join(pages_of(invoice_pdf(invoice, language)))
-
-
-def missing_from(text: str, expected: list[str]) -> list[str]:
-    return [element for element in expected if element not in text]
-
+from aurora.features.invoices.document import InvoiceIncomplete, invoice_document, invoice_pdf
 
 STATUTORY: dict[Language, list[str]] = {
     "nb": [
@@ -355,138 +226,3 @@ def test_payment_status_never_changes_an_issued_document() -> None:
     statuses = ("sent", "paid", "overdue")
     documents = {invoice_pdf(an_invoice(status=status), "nb") for status in statuses}
     assert len(documents) == 1
-
-
-def test_sixty_lines_take_three_pages_with_the_header_on_each() -> None:
-    lines = [a_line(f"Widget {number:02}") for number in range(1, 61)]
-    pages = pages_of(invoice_pdf(an_invoice(line_items=lines), "nb"))
-    assert len(pages) == 3
-    for number, page in enumerate(pages, start=1):
-        assert "Beskrivelse Antall Enhet Pris MVA Beløp NOK" in page
-        assert f"Side {number} av 3" in page
-        assert "INV-2026-000001" in page
-    text = "\n".join(pages)
-    assert [text.count(f"Widget {number:02}") for number in range(1, 61)] == [1] * 60
-
-
-def test_a_line_stays_whole_on_its_page() -> None:
-    lines = [a_line(f"Widget {number:02}", detail=f"Detalj {number:02}") for number in range(50)]
-    for length in range(1, 9):  # a longer address moves the place where the page ends
-        buyer = BUYER | {"address": "\n".join(f"Etasje {floor}" for floor in range(length))}
-        for page in pages_of(invoice_pdf(an_invoice(buyer=buyer, line_items=lines), "nb")):
-            assert page.count("Widget ") == page.count("Detalj ")
-
-
-HOSTILE = [
-    '#panic("x") #eval("1") #sys.inputs',
-    "*bold* _emphasis_ = heading",
-    "$ x^2 $ \\ \\u{41} `code` ``` raw ```",
-    "@ref <label> // comment /* more */ ~ -- --- ... <= -> https://example.com",
-    "'quoted' \"twice\" [content] {code} #{1 + 1}",
-]
-
-
-@pytest.mark.parametrize("hostile", HOSTILE)
-def test_markup_in_any_field_is_shown_and_never_evaluated(hostile: str) -> None:
-    invoice = an_invoice(
-        seller=SELLER | {"name": hostile, "address": hostile},
-        buyer=BUYER | {"name": hostile, "address": hostile},
-        line_items=[a_line(hostile, detail=hostile)],
-        invoice_reference=hostile,
-        notes=[hostile],
-    )
-    fields = 8
-    # Lines break where the column ends; the characters are all there and in order.
-    text = "".join(text_of(invoice).split())
-    assert text.count("".join(hostile.split())) == fields
-
-
-def test_emoji_and_right_to_left_text_do_not_stop_an_invoice() -> None:
-    lines = [a_line("Hotell 🌌 Polaris"), a_line("فندق 12"), a_line("מלון \u202e12")]
-    text = text_of(an_invoice(line_items=lines))
-    assert "Hotell \ufffd Polaris" in text
-    assert "\u202e" not in text
-    assert set("فندق") <= set(text)
-    assert set("מלון") <= set(text)
-
-
-@pytest.mark.parametrize("description", ["A" * 5_000, "ord " * 1_250])
-def test_five_thousand_characters_flow_over_pages_inside_their_column(description: str) -> None:
-    document = invoice_pdf(an_invoice(line_items=[a_line(description)]), "nb")
-    letters = "".join(itertools.chain.from_iterable(pages_of(document)))
-    assert letters.count(description[0]) >= description.count(description[0])
-    lines = [line for page in pages_of(document) for line in page.splitlines()]
-    assert max(len(line) for line in lines if line.startswith(description[:3])) < 90
-
-
-def test_an_invoice_may_not_have_more_lines_than_the_limit() -> None:
-    with pytest.raises(InvoiceTooLong):
-        invoice_document(an_invoice(line_items=[a_line()] * (MAX_LINES + 1)), "nb")
-
-
-def test_the_same_invoice_gives_the_same_bytes_in_a_fresh_process() -> None:
-    script = (
-        "import runpy, sys, hashlib; names = runpy.run_path(sys.argv[1]);"
-        "print(hashlib.sha256(names['invoice_pdf'](names['an_invoice'](), 'nb')).hexdigest())"
-    )
-    there = subprocess.run(
-        [sys.executable, "-c", script, str(Path(__file__))],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    here = invoice_pdf(an_invoice(), "nb")
-    assert here == invoice_pdf(an_invoice(), "nb")
-    assert there.stdout.strip() == hashlib.sha256(here).hexdigest()
-
-
-async def test_the_async_door_gives_the_same_bytes_and_carries_the_electronic_invoice() -> None:
-    files = {"INV-2026-000001.xml": b"<Invoice/>"}
-    document = await invoice_pdf_async(an_invoice(), "nb", attachments=files)
-    assert document == invoice_pdf(an_invoice(), "nb", attachments=files)
-    attached = PdfReader(io.BytesIO(document)).attachments
-    assert {name: content[0] for name, content in attached.items()} == files
-
-
-@pytest.mark.parametrize(
-    ("first", "last", "nb", "en"),
-    [
-        ((2026, 1, 1), (2026, 1, 1), "1. januar 2026", "1 January 2026"),
-        ((2026, 1, 1), (2026, 1, 31), "1.–31. januar 2026", "1–31 January 2026"),
-        (
-            *((2026, 1, 15), (2026, 2, 14)),
-            *("15. januar – 14. februar 2026", "15 January – 14 February 2026"),
-        ),
-        (
-            *((2025, 12, 15), (2026, 1, 14)),
-            *("15. desember 2025 – 14. januar 2026", "15 December 2025 – 14 January 2026"),
-        ),
-    ],
-)
-def test_a_period_says_nothing_twice(
-    first: tuple[int, int, int], last: tuple[int, int, int], nb: str, en: str
-) -> None:
-    written = {
-        language: Writer(language, "NOK").period(date(*first), date(*last)).replace("\u00a0", " ")
-        for language in LANGUAGES
-    }
-    assert written == {"nb": nb, "en": en}
-
-
-@given(st.decimals(-(10**9), 10**9, places=4, allow_nan=False, allow_infinity=False))
-def test_a_written_figure_reads_back_as_the_same_number(value: Decimal) -> None:
-    nb = Writer("nb", "NOK").figure(value, 2)
-    assert Decimal(nb.replace("\u00a0", "").replace(",", ".").replace("\u2212", "-")) == value
-    en = Writer("en", "NOK").figure(value, 2)
-    assert Decimal(en.replace(",", "")) == value
-    assert len(en.partition(".")[2]) >= 2
-
-
-def test_both_languages_have_the_same_words_with_the_same_places_to_fill() -> None:
-    words = json.loads(TEMPLATE.with_name("words.json").read_text(encoding="utf-8"))
-    places = {
-        language: {key: sorted(re.findall(r"\{\w+\}", text)) for key, text in entries.items()}
-        for language, entries in words.items()
-    }
-    assert places["nb"] == places["en"]

@@ -133,6 +133,7 @@ def test_forwarded_for_is_believed_only_from_a_proxy_of_ones_own() -> None:
         ("client.example", None),
         ("-", None),
         ("999.1.1.1", None),
+        ("\x00\x00192.0.2.10", None),
     ],
 )
 def test_addresses_are_kept_in_one_form_or_not_at_all(written: str, kept: str | None) -> None:

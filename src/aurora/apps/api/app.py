@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from aurora import __version__
 from aurora.apps import house
@@ -25,6 +26,7 @@ from aurora.db.transaction import PLATFORM, transaction
 from aurora.integrations.http import problem
 
 MAX_FIELD_ERRORS = 20
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 DESCRIPTION = """\
 Keys, limits, usage, and invoices of one organization after another.
 
@@ -66,6 +68,8 @@ def build(
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+        # A path with one slash too many is another path: a redirect would lose the POST's body.
+        redirect_slashes=False,
         routes=page_routes(now=clock.now, demo_key_prefix=demo_key_prefix),
     )
     for room in house.rooms():
@@ -116,13 +120,25 @@ def _add_problems(app: FastAPI) -> None:
         if error.status_code == NotFound.status:
             return answer(request, NotFound(f"There is nothing at {request.url.path}."))
         if error.status_code == MethodNotAllowed.status:
-            return answer(request, MethodNotAllowed(allow=(error.headers or {}).get("Allow", "")))
+            return answer(request, MethodNotAllowed(allow=_methods_at(request)))
         return answer(request, Malformed(str(error.detail)))
 
     @app.exception_handler(Exception)
     async def failed(request: Request, _error: Exception) -> Response:
         # The framework raises it again after this answer, and the server logs it.
         return answer(request, InternalError())
+
+
+def _methods_at(request: Request) -> str:
+    """Return what a path takes: one path may stand in several routes, one a method."""
+    return ", ".join(
+        method
+        for method in METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    )
 
 
 def _from_validation(error: RequestValidationError) -> Invalid:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aurora.core.errors import Unauthorized
+from aurora.core.errors import Forbidden, Unauthorized
 from aurora.core.secrets import equal
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, transaction
@@ -22,12 +22,19 @@ class KeyRefused(Unauthorized):
     code, title = "key_refused", "The API key is not accepted"
 
 
+class SecretKeyNeeded(Forbidden):
+    """A key that stands in web pages does not open the platform's own interface."""
+
+    code, title = "secret_key_needed", "A publishable key opens widgets only; send a secret key"
+
+
 async def identify(headers: Mapping[bytes, bytes], pool: Pool, service_token: str) -> Caller | None:
     """Return who sends these headers; None when no credentials came.
 
     Raises:
         Unauthorized: Credentials came and are not accepted.
         KeyRefused: The same for a key, with the reason.
+        SecretKeyNeeded: A publishable key: it is public, so it may neither read nor report here.
     """
     credential = _credential(headers)
     if credential is None:
@@ -46,6 +53,8 @@ async def identify(headers: Mapping[bytes, bytes], pool: Pool, service_token: st
         verdict = await verify(conn, asked)
     if not verdict.valid:
         raise KeyRefused(f"The API key is not accepted: {verdict.code}.", reason=verdict.code)
+    if verdict.kind == "publishable":
+        raise SecretKeyNeeded
     return Caller("key", verdict.organization_id, verdict.key_id, frozenset(verdict.scopes))
 
 

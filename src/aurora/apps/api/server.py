@@ -21,6 +21,8 @@ from aurora.integrations.http import NO_STORE, HotRequest, HotRoute, problem, re
 from .identity import identify
 
 MAX_BODY_BYTES = 1024 * 1024
+MAX_HEADER_BYTES = 64 * 1024
+MAX_JSON_DEPTH = 64
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,100}", re.ASCII)
 UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 SECURITY_HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
@@ -45,6 +47,12 @@ class EncodingUnsupported(AuroraError):
 
     status, code = 415, "encoding_unsupported"
     title = "Send the body without a Content-Encoding"
+
+
+class HeadersTooLarge(AuroraError):
+    """The headers of the request pass a named limit (RFC 6585, section 5)."""
+
+    status, code, title = 431, "headers_too_large", "The request's headers are too large"
 
 
 class Server:
@@ -113,6 +121,8 @@ class Server:
     async def _serve(
         self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send
     ) -> None:
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
+            raise HeadersTooLarge(f"The headers may have at most {MAX_HEADER_BYTES:,} bytes.")
         if headers.get(b"content-encoding", b"identity").lower() not in (b"", b"identity"):
             raise EncodingUnsupported
         route = self.hot.get(scope["path"])
@@ -154,8 +164,6 @@ class Server:
 
     async def _refuse(self, error: AuroraError, scope: Scope, receive: Receive, send: Send) -> None:
         response = problem(error, instance=scope["path"], request_id=scope["aurora.request_id"])
-        if "allow" in error.facts:
-            response.headers["allow"] = error.facts["allow"]
         await response(scope, receive, send)
 
 
@@ -173,8 +181,23 @@ def check_json(body: bytes) -> None:
         raise Malformed("The body is nested too deeply.") from None
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
         raise Malformed(f"The body is not JSON: {error}.") from None
+    # What has fewer brackets than levels needs no walk.
+    if body.count(b"{") + body.count(b"[") > MAX_JSON_DEPTH and _is_deep(document):
+        raise Malformed(f"The body is nested more than {MAX_JSON_DEPTH} levels deep.")
     if b"\\u0000" in body and _holds_zero(document):
         raise Malformed("A text holds the character U+0000, which cannot be stored.")
+
+
+def _is_deep(document: Any) -> bool:
+    """Say whether there are more levels than what reads and writes the document can follow."""
+    level: list[Any] = [document]
+    for _ in range(MAX_JSON_DEPTH + 1):
+        level = [each for each in level if isinstance(each, dict | list)]
+        if not level:
+            return False
+        members = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [inner for each in members for inner in each]
+    return True
 
 
 def _holds_zero(value: Any) -> bool:

@@ -116,16 +116,21 @@ comment on column invoices.billed_at is 'The billing moment: usage before it in 
 
 -- From usage and terms to lines, from lines to a draft, from a draft to a numbered, immutable document.
 
-create or replace function app.tax_for(p_country text, p_date date)
+create or replace function app.tax_for(p_country text, p_date date, p_vat_registered boolean)
 returns table (category text, rate numeric, reason text)
 language sql immutable parallel safe set search_path = ''
 as $$
   -- mval section 5-1 (25 % since 2005); section 6-22: services to a recipient outside the VAT area are exempt.
-  select 'S', 25.00, null where p_country = 'NO'
+  -- Who is not in the register may not charge it at all (section 15-11).
+  select 'S', 25.00, null where p_vat_registered and p_country = 'NO'
   union all
-  select 'G', 0.00, 'Fritatt for merverdiavgift, mval § 6-22 (export of services)' where p_country <> 'NO'
+  select 'G', 0.00, 'Fritatt for merverdiavgift, mval § 6-22 (export of services)'
+  where p_vat_registered and p_country <> 'NO'
+  union all
+  select 'O', 0.00, 'Selger er ikke registrert i Merverdiavgiftsregisteret' where not p_vat_registered
 $$;
-comment on function app.tax_for(text, date) is 'VAT category (UNCL5305), rate in percent, and reason for a buyer''s country.';
+comment on function app.tax_for(text, date, boolean) is
+  'VAT category (UNCL5305), rate in percent, and reason for a buyer''s country and a seller''s registration.';
 
 create or replace function app.mod10(p_digits text) returns text
 language plpgsql immutable parallel safe set search_path = ''
@@ -236,7 +241,7 @@ begin
   if not found then
     perform app.refuse('seller_missing', 'No seller is entered: use aurora invoice seller.');
   end if;
-  select * into strict v_tax from app.tax_for(v_buyer.country, p_invoice_date);
+  select * into strict v_tax from app.tax_for(v_buyer.country, p_invoice_date, v_seller.vat_registered);
 
   select
     jsonb_agg(
@@ -405,12 +410,12 @@ insert into legal_entities (
 -- Who may see invoices: admins and owners of the organization, and the organization itself.
 
 revoke execute on function
-  app.tax_for(text, date), app.mod10(text), calculate_monthly_bill(uuid, timestamptz),
+  app.tax_for(text, date, boolean), app.mod10(text), calculate_monthly_bill(uuid, timestamptz),
   app.draft_invoice(public.subscriptions, date), app.advance_subscription(public.subscriptions),
   app.bill_subscription(uuid, date), app.issue_invoice(uuid), app.protect_issued_invoice()
 from public;
 grant execute on function
-  app.tax_for(text, date), app.mod10(text), calculate_monthly_bill(uuid, timestamptz),
+  app.tax_for(text, date, boolean), app.mod10(text), calculate_monthly_bill(uuid, timestamptz),
   app.draft_invoice(public.subscriptions, date), app.advance_subscription(public.subscriptions),
   app.bill_subscription(uuid, date), app.issue_invoice(uuid), app.protect_issued_invoice()
 to service_role;

@@ -44,12 +44,13 @@ def origin_allowed(origin: str, allowed: Sequence[str]) -> bool:
     """
     asked = origin.lower()
     for rule in allowed:
-        if rule in ("*", asked):
+        # Browsers send ASCII (RFC 6454, section 6.2); lower() would make a K of the Kelvin sign.
+        if rule == "*" or (rule == asked and origin.isascii()):
             return True
         scheme, star, domain = rule.partition("://*.")
         if star and asked.startswith(f"{scheme}://") and asked.endswith(f".{domain}"):
             label = asked[len(scheme) + 3 : -len(domain) - 1]
-            if label and all(c.isalnum() or c in ".-" for c in label):
+            if label and origin.isascii() and all(c.isalnum() or c in ".-" for c in label):
                 return True
     return False
 

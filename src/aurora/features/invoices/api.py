@@ -16,6 +16,7 @@ from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, Actor, transaction
 from aurora.features.invoices import billing_run, service
 from aurora.features.invoices.model import Invoice
+from aurora.features.organizations.service import get_organization
 from aurora.integrations.http import NO_STORE, Caller, ScopeMissing, caller_of, pool_of
 
 router = APIRouter(tags=["invoices"])
@@ -146,6 +147,8 @@ async def list_invoices(
     if who.kind == "key":
         organization = who.organization(organization_id, scope=BILLING_SCOPE)
     async with transaction(pool, _actor(who), read_only=True) as conn:
+        if organization is not None:
+            await get_organization(conn, organization)
         page = await service.list_invoices(conn, organization, cursor=cursor, limit=limit)
     return InvoicePage(
         items=[InvoiceOut.model_validate(item) for item in page.items],

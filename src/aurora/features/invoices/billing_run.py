@@ -9,6 +9,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import psycopg
+import structlog
 
 from aurora.core import clock
 from aurora.db.errors import translate
@@ -17,6 +18,7 @@ from aurora.db.transaction import PLATFORM, Connection, transaction
 from aurora.features.invoices import store
 from aurora.features.invoices.model import (
     AsOfInFuture,
+    BillFailed,
     BillingRun,
     FailedBill,
     InvoiceNotFound,
@@ -27,6 +29,9 @@ from aurora.integrations.jobs import enqueue
 DELIVER_JOB = "invoice_deliver"
 MAX_BILLS_PER_RUN = 1_000_000
 BILL_TIMEOUT_MS = 60_000
+
+
+log = structlog.get_logger(__name__)
 
 
 class _DryRunEnds(Exception):
@@ -110,7 +115,11 @@ async def _bill_next(conn: Connection, progress: _Progress) -> bool:
     except psycopg.Error as error:
         refused = translate(error)
         if refused is None:
-            raise
+            if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+                raise
+            # One subscription with figures that nothing can hold must not keep everybody's bills.
+            log.exception("bill_failed", subscription_id=str(subscription_id))
+            refused = BillFailed()
         progress.failed[subscription_id] = FailedBill(
             subscription_id=subscription_id, code=refused.code, detail=refused.detail
         )

@@ -20,7 +20,7 @@ begin
   if not found then
     perform app.refuse('seller_missing', 'No seller is entered: use aurora invoice seller.');
   end if;
-  select * into strict v_tax from app.tax_for(v_buyer.country, p_invoice_date);
+  select * into strict v_tax from app.tax_for(v_buyer.country, p_invoice_date, v_seller.vat_registered);
 
   select
     jsonb_agg(

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from aurora.core.errors import Conflict, Invalid, NotFound
+from aurora.core.errors import AuroraError, Conflict, Invalid, NotFound
 
 InvoiceStatus = Literal["draft", "sent", "paid", "overdue", "void"]
 
@@ -203,6 +203,12 @@ class BillingMomentInvalid(Invalid):
     """A bill is asked for a moment at which none is made."""
 
     code, title = "billing_moment_invalid", "Bills are made where a billing month begins"
+
+
+class BillFailed(AuroraError):
+    """The database refused the bill for a reason that no error of ours stands for."""
+
+    code, title = "bill_failed", "The bill could not be made; the log says why"
 
 
 class AsOfInFuture(Invalid):

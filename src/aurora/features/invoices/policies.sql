@@ -1,12 +1,12 @@
 -- Who may see invoices: admins and owners of the organization, and the organization itself.
 
 revoke execute on function
-  app.tax_for(text, date), app.mod10(text), calculate_monthly_bill(uuid, timestamptz),
+  app.tax_for(text, date, boolean), app.mod10(text), calculate_monthly_bill(uuid, timestamptz),
   app.draft_invoice(public.subscriptions, date), app.advance_subscription(public.subscriptions),
   app.bill_subscription(uuid, date), app.issue_invoice(uuid), app.protect_issued_invoice()
 from public;
 grant execute on function
-  app.tax_for(text, date), app.mod10(text), calculate_monthly_bill(uuid, timestamptz),
+  app.tax_for(text, date, boolean), app.mod10(text), calculate_monthly_bill(uuid, timestamptz),
   app.draft_invoice(public.subscriptions, date), app.advance_subscription(public.subscriptions),
   app.bill_subscription(uuid, date), app.issue_invoice(uuid), app.protect_issued_invoice()
 to service_role;

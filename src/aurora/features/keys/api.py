@@ -13,6 +13,7 @@ from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.keys import service
 from aurora.features.keys.model import DEFAULT_SCOPES, ApiKey, Environment, Kind
+from aurora.features.organizations.service import get_organization
 from aurora.integrations.http import Caller, caller_of, pool_of
 
 router = APIRouter(prefix="/v1/organizations/{organization_id}/keys", tags=["keys"])
@@ -102,6 +103,7 @@ async def list_keys(organization_id: UUID, who: Who, pool: Database) -> KeyList:
     """List the keys of an organization (operators)."""
     who.must_be_operator()
     async with transaction(pool, PLATFORM, read_only=True) as conn:
+        await get_organization(conn, organization_id)
         found = await service.list_api_keys(conn, organization_id)
     return KeyList(items=[KeyOut.model_validate(key) for key in found])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
 
@@ -16,6 +16,8 @@ DEFAULT_SCOPES = ("aurora:read",)
 KNOWN_SCOPES = frozenset({"aurora:read", "analytics:read", "billing:read", "widgets:embed"})
 MAX_ORIGINS = 50
 MAX_IP_RULES = 200
+EARLIEST_EXPIRY = datetime(2000, 1, 1, tzinfo=UTC)
+LATEST_EXPIRY = datetime(3000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +122,12 @@ class IpRuleInvalid(Invalid):
     """An entry of the IP list is neither an address nor a network."""
 
     code, title = "ip_rule_invalid", "An IP rule is an address or a network such as 10.0.0.0/24"
+
+
+class ExpiryInvalid(Invalid):
+    """A key ends at a moment that no calendar of ours holds."""
+
+    code, title = "expiry_invalid", "A key expires between the years 2000 and 2999"
 
 
 class PublishableKeyInvalid(Invalid):

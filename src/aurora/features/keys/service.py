@@ -13,12 +13,15 @@ from aurora.db.transaction import Connection
 from aurora.features.keys import store
 from aurora.features.keys.model import (
     DEFAULT_SCOPES,
+    EARLIEST_EXPIRY,
     KNOWN_SCOPES,
+    LATEST_EXPIRY,
     MAX_IP_RULES,
     MAX_ORIGINS,
     ApiKey,
     ApiKeyNotFound,
     Environment,
+    ExpiryInvalid,
     IpRuleInvalid,
     KeyOwner,
     KeyRecord,
@@ -68,8 +71,11 @@ async def create_api_key(
 
     Raises:
         ScopeUnknown, OriginInvalid, IpRuleInvalid, PublishableKeyInvalid: One field says too much.
+        ExpiryInvalid: Years away from any key's life.
         OrganizationNotFound: There is no such organization.
     """
+    if expires_at is not None and not EARLIEST_EXPIRY <= expires_at < LATEST_EXPIRY:
+        raise ExpiryInvalid
     secret = None if key is not None else generate_api_key(environment)
     plain = secret.key if secret is not None else str(key)
     record = await store.insert_api_key(

@@ -13,6 +13,7 @@ from aurora.core.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.notifications import service
+from aurora.features.organizations.service import get_organization
 from aurora.integrations.http import Caller, caller_of, pool_of
 
 router = APIRouter(prefix="/v1/notifications", tags=["notifications"])
@@ -53,6 +54,7 @@ async def list_notifications(
     """List what the people of an organization were told (operators)."""
     who.must_be_operator()
     async with transaction(pool, PLATFORM, read_only=True) as conn:
+        await get_organization(conn, organization_id)
         page = await service.list_notifications(conn, organization_id, cursor=cursor, limit=limit)
     return NotificationPage(
         items=[NotificationOut.model_validate(item) for item in page.items],

@@ -18,6 +18,7 @@ from aurora.features.subscriptions.model import (
     PriceByAgreement,
     StartOutOfRange,
     Subscription,
+    SubscriptionExists,
     SubscriptionNotFound,
 )
 
@@ -48,7 +49,9 @@ async def start_subscription(
         time_zone: Where the midnights are that periods begin at.
 
     Raises:
-        OrganizationNotFound, PlanNotFound, SubscriptionExists: As they say.
+        OrganizationNotFound, PlanNotFound: As they say.
+        SubscriptionExists: One runs, or the one that ended was billed for this day already; one
+            that was cancelled, or only tried, is replaced.
         PriceByAgreement: The plan has no list price and none was named.
         StartOutOfRange: More than a year from today.
     """
@@ -76,6 +79,8 @@ async def start_subscription(
         included_impressions=included_impressions,
         time_zone=time_zone,
     )
+    if subscription is None:
+        raise SubscriptionExists
     if organization.status == "trial":
         await set_organization_status(conn, organization_id, "active")
     return subscription

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from aurora.db.queries import fetch_one, fetch_optional, load_queries
+from aurora.db.queries import fetch_optional, load_queries
 from aurora.db.transaction import Connection
 from aurora.features.subscriptions.model import Subscription
 
 QUERIES = load_queries(__package__)
 
 
-async def insert_subscription(conn: Connection, **fields: object) -> Subscription:
-    """Subscribe to a plan with its terms of this moment; fields are those of the query."""
-    return await fetch_one(conn, QUERIES["insert_subscription"], Subscription, **fields)
+async def insert_subscription(conn: Connection, **fields: object) -> Subscription | None:
+    """Subscribe to a plan with its terms of this moment; None where one runs already."""
+    return await fetch_optional(conn, QUERIES["insert_subscription"], Subscription, **fields)
 
 
 async def find_subscription(conn: Connection, organization_id: UUID) -> Subscription | None:

@@ -17,13 +17,11 @@ from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.keys.service import list_api_keys
 from aurora.features.organizations.service import get_organization
 from aurora.features.usage import importing, jobs, service
-from aurora.features.usage.decoding import check_event
 from aurora.features.usage.model import (
     ApiKeyUnknown,
     DateRangeInvalid,
     GroupBy,
     Receipt,
-    Rejection,
     SummaryRow,
     UsageEvent,
 )
@@ -125,17 +123,9 @@ def import_usage(
 
 
 async def _ingest(pool: Pool, events: Sequence[UsageEvent], sender: service.Sender) -> Receipt:
-    good: list[tuple[int, UsageEvent]] = []
-    bad: list[Rejection] = []
-    for index, event in enumerate(events):
-        wrong = check_event(event)
-        if wrong is None:
-            good.append((index, event))
-        else:
-            bad.append(Rejection(index, "event_invalid", wrong))
+    # Every parser of the importing package hands out only what check_event() lets pass.
     async with transaction(pool, PLATFORM, statement_timeout_ms=IMPORT_TIMEOUT_MS) as conn:
-        receipt = await service.record_usage(conn, good, sender)
-    return msgspec.structs.replace(receipt, rejected=[*bad, *receipt.rejected])
+        return await service.record_usage(conn, list(enumerate(events)), sender)
 
 
 def _print_report(report: importing.ImportReport) -> None:

@@ -14,6 +14,7 @@ import msgspec
 from aurora.features.usage.model import (
     MAX_EVENTS_PER_CALL,
     MAX_METADATA_BYTES,
+    MAX_METADATA_DEPTH,
     EventsMalformed,
     Rejection,
     TooManyEvents,
@@ -78,15 +79,15 @@ def check_event(event: UsageEvent, encoded: bytes | msgspec.Raw | None = None) -
         event: An event whose fields were decoded or made elsewhere.
         encoded: Its JSON, where there is one: most events without a zero byte are told from it.
     """
+    # First of all, for what follows walks down into it.
+    wrong = _check_metadata(event.metadata) if event.metadata else None
+    if wrong is not None:
+        return wrong
     text = msgspec.json.encode(event) if encoded is None else bytes(encoded)
     if b"\\u0000" in text and _has_nul(event):
         return "A text holds the character U+0000, which cannot be stored."
     if event.ip_address is not None and parse_ip(event.ip_address) is None:
         return f"{event.ip_address[:45]!r} is not an IP address."
-    if event.metadata:
-        size = len(msgspec.json.encode(event.metadata))
-        if size > MAX_METADATA_BYTES:
-            return f"metadata has {size:,} bytes of at most {MAX_METADATA_BYTES:,}."
     return None
 
 
@@ -122,6 +123,26 @@ def _read(index: int, raw: Any, rejected: list[Rejection]) -> UsageEvent | None:
         rejected.append(Rejection(index, "event_invalid", wrong))
         return None
     return event
+
+
+def _check_metadata(metadata: dict[str, Any]) -> str | None:
+    too_deep = f"metadata is nested more than {MAX_METADATA_DEPTH} levels deep."
+    try:
+        encoded = msgspec.json.encode(metadata)
+    except RecursionError:
+        return too_deep
+    if len(encoded) > MAX_METADATA_BYTES:
+        return f"metadata has {len(encoded):,} bytes of at most {MAX_METADATA_BYTES:,}."
+    # What has fewer brackets than levels needs no walk, and that is nearly everything.
+    if encoded.count(b"{") + encoded.count(b"[") <= MAX_METADATA_DEPTH:
+        return None
+    level: list[Any] = [metadata]
+    for _ in range(MAX_METADATA_DEPTH):
+        members = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [inner for each in members for inner in each if isinstance(inner, dict | list)]
+        if not level:
+            return None
+    return too_deep
 
 
 def _has_nul(event: UsageEvent) -> bool:

@@ -97,6 +97,8 @@ returns table (ordinal integer, is_conflict boolean)
 language plpgsql set search_path = ''
 as $$
 declare
+  -- Once and not for every row: that took a quarter of the statement's time.
+  v_today constant date := (app.now() at time zone 'UTC')::date;
   v_lost integer[];
 begin
   -- One statement: an event is claimed, stored, and counted, or none of the three. Rows are staged in
@@ -104,7 +106,7 @@ begin
   -- and never in a circle.
   with claimed as (
     insert into public.usage_event_ids as e (organization_id, event_key, digest, seen_on)
-    select s.organization_id, s.event_key, s.digest, (app.now() at time zone 'UTC')::date
+    select s.organization_id, s.event_key, s.digest, v_today
     from pg_temp.usage_staging s
     on conflict (organization_id, event_key) do nothing
     returning e.organization_id, e.event_key

@@ -14,6 +14,7 @@ from aurora.core.errors import Invalid, Malformed, TooLarge
 MAX_EVENTS_PER_CALL = 10_000
 MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_METADATA_BYTES = 16 * 1024
+MAX_METADATA_DEPTH = 32
 MAX_LATE_DAYS = 35
 MAX_AHEAD_SECONDS = 3_600
 MAX_SUMMARY_DAYS = 3_700
@@ -121,6 +122,13 @@ class TimestampOutOfRange(Invalid):
 
     code = "timestamp_out_of_range"
     title = f"An event may be {MAX_LATE_DAYS} days late and one hour early"
+
+
+class RetentionInvalid(Invalid):
+    """Ids would be forgotten while their events may still come again."""
+
+    code = "retention_invalid"
+    title = f"Event ids are kept longer than the {MAX_LATE_DAYS} days an event may be late"
 
 
 class DateRangeInvalid(Invalid):

@@ -89,7 +89,9 @@ async def summarise(
         DateRangeInvalid: The first day is after the last, or the span is over `MAX_SUMMARY_DAYS`.
     """
     last = last_day or clock.now().date()
-    first = first_day or last - timedelta(days=DEFAULT_SUMMARY_DAYS.get(group_by, 30) - 1)
+    default_span = timedelta(days=DEFAULT_SUMMARY_DAYS.get(group_by, 30) - 1)
+    # The calendar begins in year 1: nothing lies a month before its first days.
+    first = first_day or (last - default_span if last - date.min >= default_span else date.min)
     if first > last:
         raise DateRangeInvalid
     if (last - first).days > MAX_SUMMARY_DAYS:

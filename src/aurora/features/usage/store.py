@@ -23,7 +23,7 @@ QUERIES = load_queries(__package__)
 STAGING_COLUMNS = {
     "ordinal": "int4",
     "organization_id": "uuid",
-    "event_key": "uuid",
+    "event_key": "bytea",
     "digest": "int8",
     "event_id": "text",
     "timestamp": "timestamptz",
@@ -38,10 +38,13 @@ STAGING_COLUMNS = {
     "billable": "bool",
     "origin": "text",
     "user_agent": "text",
-    "ip_address": "inet",
+    "ip_address": "bytea",
     "country_code": "text",
-    "metadata": "jsonb",
+    "metadata": "bytea",
 }
+"""What each column is sent as. For `bytea` the row holds the column's binary form ready made:
+writing uuid, inet, and jsonb through the driver took half of the time that a row's COPY takes."""
+
 _COLUMNS = ", ".join(f'"{column}"' for column in STAGING_COLUMNS)
 _COPY = f"copy pg_temp.usage_staging ({_COLUMNS}) from stdin (format binary)"
 _TYPES = list(STAGING_COLUMNS.values())

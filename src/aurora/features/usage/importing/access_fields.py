@@ -198,6 +198,9 @@ def address_of(raw: bytes) -> str | None:
     text = raw.decode("ascii", "replace").partition("%")[0].strip("[]")
     try:
         socket.inet_pton(socket.AF_INET, text)
+    except ValueError:
+        # A zero byte: a crash of the machine leaves runs of them in a log.
+        return None
     except OSError:
         pass
     else:

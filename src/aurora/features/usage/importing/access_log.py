@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from aurora.features.usage.importing.access_fields import FieldCache, parse_time
+from aurora.features.usage.importing.access_fields import FieldCache, Remembered, parse_time
 from aurora.features.usage.importing.formats import (
     Defaults,
     Record,
@@ -25,7 +25,9 @@ from aurora.features.usage.importing.ordinals import Ordinals
 from aurora.features.usage.model import UsageEvent
 from aurora.integrations.textfiles import Line
 
-MAX_CACHED_TIMES = 4096
+# Of the usual form, 03/Mar/2025:18:30:59 +0000: all but the seconds names the minute.
+_TIME_CHARS = 26
+_SECONDS = {f"{second:02}".encode(): timedelta(seconds=second) for second in range(60)}
 
 # Possessive quantifiers (*+) keep every line linear in its length, however it is made.
 _QUOTED = rb'[^"\\]*+(?:\\.[^"\\]*+)*+'
@@ -60,7 +62,7 @@ class AccessLogParser:
         self._defaults = defaults
         self._ordinals = ordinals
         self._fields = FieldCache(defaults.routes, defaults.bare_duration_unit)
-        self._times: dict[bytes, tuple[datetime, int]] = {}
+        self._times: Remembered[bytes, datetime | None] = Remembered(parse_time)
 
     def records(self, lines: Iterator[Line]) -> Iterator[Record]:
         """Yield an event or a rejection for each line that is not blank."""
@@ -78,13 +80,12 @@ class AccessLogParser:
                 number, "log_line_malformed", "Not an access-log line (common or combined)", raw
             )
         host, when, usual, unusual, code, referer, agent, tail = found.groups()
-        moment = self._times.get(when) or self._moment(when)
-        if moment is None:
+        timestamp = self._moment(when)
+        if timestamp is None:
             return reject(number, "time_invalid", "The time in brackets is not a date", raw)
         status = _STATUS.get(code)
         if status is None:
             return reject(number, "status_invalid", "The status is not between 100 and 599", raw)
-        timestamp, epoch_s = moment
         fields = self._fields
         if usual is None:
             method, endpoint, widget_type, impression = fields.unusual_request(unusual)
@@ -98,7 +99,7 @@ class AccessLogParser:
             if forwarded is not None and fields.is_proxy(ip_address):
                 ip_address = forwarded
         return UsageEvent(
-            id=self._ordinals.name(raw, epoch_s, offset, number),
+            id=self._ordinals.name(raw, int(timestamp.timestamp()), offset, number),
             timestamp=timestamp,
             endpoint=endpoint,
             status_code=status,
@@ -116,11 +117,10 @@ class AccessLogParser:
             metadata={} if page is None else {"referer": page},
         )
 
-    def _moment(self, when: bytes) -> tuple[datetime, int] | None:
-        timestamp = parse_time(when)
-        if timestamp is None:
-            return None
-        if len(self._times) >= MAX_CACHED_TIMES:
-            self._times.clear()
-        moment = self._times[when] = (timestamp, int(timestamp.timestamp()))
-        return moment
+    def _moment(self, when: bytes) -> datetime | None:
+        # A quiet log has a line a second, so seconds do not repeat, but minutes do.
+        second = _SECONDS.get(when[18:20])
+        if second is None or len(when) != _TIME_CHARS or when[2:3] != b"/":
+            return self._times[when]
+        minute = self._times[when[:18] + b"00" + when[20:]]
+        return None if minute is None else minute + second

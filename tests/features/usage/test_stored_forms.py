@@ -1,0 +1,53 @@
+"""What is staged in PostgreSQL's own binary forms reads back as it was sent."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.builders import a_key, an_event, an_organization, decoded
+
+from aurora.db.pool import Pool
+from aurora.db.transaction import PLATFORM, transaction
+from aurora.features.usage.service import Sender, event_key, record_usage
+
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    address=st.ip_addresses().map(str).filter(lambda text: "%" not in text) | st.none(),
+    metadata=st.dictionaries(texts, values, max_size=4),
+)
+async def test_address_metadata_and_identity_read_back_as_sent(
+    pool: Pool, address: str | None, metadata: dict[str, Any]
+) -> None:
+    event = an_event(ip_address=address, metadata=metadata)
+    async with transaction(pool, PLATFORM) as conn:
+        organization = await an_organization(conn)
+        key = await a_key(conn, organization)
+        sender = Sender(organization_id=organization.id, key_id=key.record.id)
+        receipt = await record_usage(conn, decoded([event]), sender)
+        found = await conn.execute(
+            "select ip_address, metadata, event_key, app.usage_event_key(null, event_id) "
+            "from usage_analytics where organization_id = %s",
+            (organization.id,),
+        )
+        stored, kept, identity, expected = (await found.fetchall())[0]
+    assert receipt.accepted == 1
+    assert stored == (None if address is None else _unwrapped(address))
+    assert kept == metadata
+    assert identity == expected
+    assert identity.bytes == event_key(None, event["id"])
+
+
+def _unwrapped(address: str) -> object:
+    parsed = ip_address(address)
+    return getattr(parsed, "ipv4_mapped", None) or parsed
