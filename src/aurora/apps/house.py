@@ -16,7 +16,13 @@ FEATURES = Path(__file__).parent.parent / "features"
 
 # In this order, because later rooms build on earlier ones; each with its SQL in the order it runs.
 ROOMS: Final[dict[str, tuple[str, ...]]] = {
-    "organizations": ("tables.sql", "logic.sql", "policies.sql"),
+    "organizations": (
+        "tables.sql",
+        "logic.sql",
+        "lifecycle.sql",
+        "invitations.sql",
+        "policies.sql",
+    ),
     "notifications": ("tables.sql", "logic.sql"),
     "plans": ("tables.sql", "logic.sql"),
     "keys": ("tables.sql", "logic.sql", "policies.sql"),
@@ -26,6 +32,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "gate": (),
     "widgets": ("tables.sql", "logic.sql"),
     "invoices": ("tables.sql", "logic.sql", "issuing.sql", "policies.sql"),
+    "privacy": ("logic.sql",),
 }
 
 

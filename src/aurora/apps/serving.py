@@ -100,7 +100,7 @@ async def serve(
     with stop_at_signals() as stop:
         running = [asyncio.create_task(server.serve([listener]))]
         if with_worker:
-            running.append(asyncio.create_task(work(where.dsn, stop)))
+            running.append(asyncio.create_task(work(where.dsn, settings.post(), stop)))
         stopping = asyncio.create_task(stop.wait())
         try:
             while not server.started and not running[0].done():  # noqa: ASYNC110 - no event tells

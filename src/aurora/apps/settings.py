@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from aurora.core.emails import EmailInvalid, check_email
 from aurora.core.errors import AuroraError
 from aurora.core.secrets import generate_service_token
+from aurora.integrations.mail import OUTBOX, PORTS, Post
 
 TOKEN_FILE: Final = "service_token"  # noqa: S105 - a file name
 
@@ -39,6 +42,9 @@ class Settings(BaseSettings):
         port: Of the HTTP server on `host`.
         service_token: What operators send as Bearer; none means the one in `home`.
         database_pool_size: Connections of one API process.
+        public_url: Where people reach this installation; it stands in mails.
+        smtp_url: smtp://user:password@host:587 or smtps://…; none lays mail into `home`/outbox.
+        mail_from: Who mail comes from.
     """
 
     model_config = SettingsConfigDict(env_prefix="AURORA_", extra="ignore")
@@ -50,6 +56,34 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=1, le=65535)
     service_token: SecretStr | None = Field(None, min_length=24)
     database_pool_size: int = Field(8, ge=1, le=100)
+    public_url: str | None = Field(None, pattern=r"^https?://[^\s?#]+$")
+    smtp_url: SecretStr | None = None
+    mail_from: str = "aurora@localhost.localdomain"
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _check_smtp_url(cls, url: SecretStr | None) -> SecretStr | None:
+        parts = None if url is None else urlsplit(url.get_secret_value())
+        if parts is not None and (parts.scheme not in PORTS or not parts.hostname):
+            raise ValueError("write smtp://user:password@host:587 or smtps://user:password@host")
+        return url
+
+    @field_validator("mail_from")
+    @classmethod
+    def _check_mail_from(cls, address: str) -> str:
+        try:
+            return check_email(address)
+        except EmailInvalid as error:
+            raise ValueError(error.detail) from None
+
+    def post(self) -> Post:
+        """Return how mail leaves this installation."""
+        return Post(
+            sender=self.mail_from,
+            public_url=(self.public_url or f"http://{self.host}:{self.port}").rstrip("/"),
+            outbox=self.home / OUTBOX,
+            smtp_url=None if self.smtp_url is None else self.smtp_url.get_secret_value(),
+        )
 
     def token(self) -> str:
         """Return the operators' token, made once and kept in `home` where none is set.

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from aurora.core.errors import AuroraError, Forbidden, NotFound, TooLarge, Unauthorized
 from aurora.db.pool import Pool
-from aurora.db.transaction import PLATFORM, Actor, tenant
+from aurora.db.transaction import PLATFORM, Actor, person, tenant
 
 PROBLEM_JSON = "application/problem+json"
 PROBLEM_TYPE = "urn:aurora:problem:"
@@ -36,15 +36,18 @@ class OperatorOnly(Forbidden):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who makes a request: an operator with a service token, or an organization with its key."""
+    """Who makes a request: an operator, an organization with its key, or a signed-in person."""
 
-    kind: Literal["operator", "key"]
+    kind: Literal["operator", "key", "person"]
     organization_id: UUID | None = None
     key_id: UUID | None = None
     scopes: frozenset[str] = field(default_factory=frozenset)
+    person_id: UUID | None = None
 
     def actor(self, organization_id: UUID) -> Actor:
         """Return who acts in the database on this organization's data."""
+        if self.kind == "person" and self.person_id is not None:
+            return person(self.person_id)
         return PLATFORM if self.kind == "operator" else tenant(organization_id)
 
     def organization(self, asked: UUID | None, *, scope: str) -> UUID:

@@ -36,6 +36,8 @@ GROUPS = {
     "usage": ("usage", "usage"),
     "billing": ("invoices", "billing"),
     "invoice": ("invoices", "invoice"),
+    "export": ("privacy", "export"),
+    "erase": ("privacy", "erase"),
 }
 
 

@@ -96,9 +96,9 @@ def worker(ctx: typer.Context, database_url: UrlOption = None) -> None:
     from aurora.apps.serving import stop_at_signals
     from aurora.apps.worker import work
 
-    async def run(dsn: str) -> None:
+    async def run(dsn: str, settings: Settings) -> None:
         with stop_at_signals() as stop:
-            await work(dsn, stop)
+            await work(dsn, settings.post(), stop)
 
     configure_logs()
     with failing_clearly():
@@ -107,7 +107,7 @@ def worker(ctx: typer.Context, database_url: UrlOption = None) -> None:
             if where.is_embedded:
                 asyncio.run(prepare(where))
             err.print("working; Ctrl-C stops")
-            asyncio.run(run(where.dsn))
+            asyncio.run(run(where.dsn, settings))
 
 
 def migrate(ctx: typer.Context, database_url: UrlOption = None, json: JsonOption = False) -> None:

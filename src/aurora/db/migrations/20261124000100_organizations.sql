@@ -5,6 +5,7 @@ create table organizations (
   created_at timestamptz not null default app.now(),
   updated_at timestamptz not null default app.now(),
   deleted_at timestamptz,
+  erased_at timestamptz,
 
   name text not null,
   slug text not null,
@@ -19,7 +20,9 @@ create table organizations (
   country text not null default 'NO',
 
   org_number text,
+  org_number_unverified boolean not null default false,
   vat_number text,
+  vat_number_unverified boolean not null default false,
 
   billing_email text,
   invoice_reference text,
@@ -37,14 +40,34 @@ create table organizations (
   constraint organizations_billing_email_check check (app.is_email(billing_email)),
   constraint organizations_country_check check (country ~ '^[A-Z]{2}$'),
   constraint organizations_status_check check (status in ('trial', 'active', 'suspended', 'cancelled')),
-  constraint organizations_settings_check check (jsonb_typeof(settings) = 'object'),
+  -- The branding stands in pages, so a logo is an https address and a colour is a colour.
+  constraint organizations_settings_check check (
+    jsonb_typeof(settings) = 'object'
+    and settings - '{theme,language,branding}'::text[] = '{}'
+    and coalesce(settings ->> 'theme', 'system') in ('light', 'dark', 'system')
+    and coalesce(settings ->> 'language', 'nb') in ('nb', 'en')
+    and (
+      settings -> 'branding' is null
+      or (
+        jsonb_typeof(settings -> 'branding') = 'object'
+        and (settings -> 'branding') - '{logo_url,color}'::text[] = '{}'
+        and coalesce(settings #>> '{branding,logo_url}', 'https://-') ~ '^https://[^[:space:][:cntrl:]"<>\\]+$'
+        and length(coalesce(settings #>> '{branding,logo_url}', '')) < 500
+        and coalesce(settings #>> '{branding,color}', '#000000') ~ '^#[0-9a-f]{6}$'
+      )
+    )
+  ),
+  constraint organizations_erased_check check (erased_at is null or deleted_at is not null),
   constraint organizations_metadata_check check (jsonb_typeof(metadata) = 'object')
 );
 create index organizations_status_idx on organizations (status) where deleted_at is null;
 create index organizations_created_at_idx on organizations (created_at desc, id desc);
 alter table organizations enable row level security;
 comment on table organizations is 'The customers: hotels, tour operators. Never deleted while they have billing history.';
-comment on column organizations.deleted_at is 'Soft deletion: the row stays for the documents that name it.';
+comment on column organizations.deleted_at is 'Soft deletion: the row and its slug stay for the documents that name it.';
+comment on column organizations.erased_at is 'Personal data was replaced and the slug given back; there is no way back.';
+comment on column organizations.org_number_unverified is
+  'The number is kept as it was given although its register''s check digits refuse it.';
 
 create table users (
   id uuid primary key default gen_random_uuid(),
@@ -61,6 +84,7 @@ create table users (
   role text not null default 'member',
   status text not null default 'active',
   last_login_at timestamptz,
+  erased_at timestamptz,
 
   metadata jsonb not null default '{}',
 
@@ -79,6 +103,43 @@ create unique index users_auth_id_organization_id_key
   on users (auth_id, organization_id) nulls not distinct where auth_id is not null;
 alter table users enable row level security;
 comment on table users is 'Memberships: one person (auth_id) in one organization; no organization means operator.';
+
+create table invitations (
+  id uuid primary key default gen_random_uuid(),
+  created_at timestamptz not null default app.now(),
+  updated_at timestamptz not null default app.now(),
+
+  organization_id uuid not null references organizations (id) on delete restrict,
+  invited_by uuid,
+
+  email text not null,
+  name text not null,
+  role text not null default 'member',
+  language text not null default 'nb',
+
+  token_hash text not null,
+  expires_at timestamptz not null,
+  sent_count integer not null default 1,
+  accepted_at timestamptz,
+  revoked_at timestamptz,
+
+  constraint invitations_token_hash_key unique (token_hash),
+  constraint invitations_invited_by_fkey foreign key (organization_id, invited_by)
+    references users (organization_id, id) on delete set null (invited_by),
+  constraint invitations_email_check check (app.is_email(email)),
+  constraint invitations_name_check check (name ~ '[^[:space:]]' and length(name) <= 200),
+  constraint invitations_role_check check (role in ('owner', 'admin', 'member', 'viewer')),
+  constraint invitations_language_check check (language in ('nb', 'en')),
+  constraint invitations_token_hash_check check (token_hash ~ '^[0-9a-f]{64}$'),
+  constraint invitations_sent_count_check check (sent_count between 1 and 10),
+  constraint invitations_ended_once_check check (accepted_at is null or revoked_at is null)
+);
+create unique index invitations_open_key on invitations (organization_id, lower(email))
+  where accepted_at is null and revoked_at is null;
+create index invitations_organization_id_created_at_idx on invitations (organization_id, created_at desc);
+create index invitations_invited_by_idx on invitations (organization_id, invited_by);
+alter table invitations enable row level security;
+comment on table invitations is 'Who was asked to become a member. The token is mailed once and kept only as its hash.';
 
 -- Who belongs where: the functions that every policy of the house stands on.
 
@@ -249,6 +310,135 @@ create or replace trigger users_guard_membership before update on users
   for each row execute function app.guard_membership();
 create or replace trigger users_keep_an_owner before update of role, status, organization_id or delete on users
   for each row execute function app.keep_an_owner();
+
+-- The life of an organization: which status may follow which, who may say so, and when it may be deleted.
+
+create or replace function app.organization_transitions()
+returns table (from_status text, to_status text, may text)
+language sql immutable parallel safe set search_path = ''
+as $$
+  values
+    ('trial', 'active', 'operator'),
+    ('trial', 'suspended', 'operator'),
+    ('trial', 'cancelled', 'owner'),
+    ('active', 'suspended', 'operator'),
+    ('active', 'cancelled', 'owner'),
+    ('suspended', 'active', 'operator'),
+    ('suspended', 'cancelled', 'owner'),
+    ('cancelled', 'active', 'operator')
+$$;
+comment on function app.organization_transitions() is
+  'Which status may follow which, and who at least may say so; what is not listed cannot happen.';
+
+create or replace function app.guard_organization() returns trigger
+language plpgsql set search_path = ''
+as $$
+declare
+  v_may text;
+begin
+  if new.status <> old.status then
+    select t.may into v_may
+    from app.organization_transitions() t
+    where t.from_status = old.status and t.to_status = new.status;
+    if not found then
+      perform app.refuse(
+        'status_transition_invalid', format('An organization that is %s cannot become %s.', old.status, new.status)
+      );
+    end if;
+    if current_user = 'authenticated' and not app.is_operator()
+      and not (v_may = 'owner' and new.id = any (array(select app.my_organizations('owner'))))
+    then
+      perform app.refuse('role_forbidden', 'This role may not give an organization that status.');
+    end if;
+  end if;
+  if new.deleted_at is not null and old.deleted_at is null and new.status <> 'cancelled' then
+    perform app.refuse('organization_not_cancelled', 'Only a cancelled organization can be deleted: cancel it first.');
+  end if;
+  if old.erased_at is not null and (new.erased_at is null or new.deleted_at is null or new.status <> old.status) then
+    perform app.refuse('organization_erased', 'The organization was erased; there is nothing to bring back.');
+  end if;
+  return new;
+end
+$$;
+comment on function app.guard_organization() is
+  'Trigger: a status follows only where app.organization_transitions() says so; only what is cancelled is deleted.';
+
+create or replace trigger organizations_guard before update of status, deleted_at, erased_at on organizations
+  for each row execute function app.guard_organization();
+
+revoke execute on function app.organization_transitions(), app.guard_organization() from public;
+grant execute on function app.organization_transitions(), app.guard_organization() to authenticated, service_role;
+
+-- Taking an invitation up, and who may see invitations.
+
+-- SECURITY DEFINER because nobody but the owner of the schema may look into auth.users.
+create or replace function app.accept_invitation(p_token_hash text, p_name text default null) returns public.users
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  v_invitation public.invitations;
+  v_user public.users;
+  v_auth_id uuid;
+begin
+  select i.* into v_invitation
+  from public.invitations i
+    join public.organizations o on o.id = i.organization_id
+  where i.token_hash = p_token_hash and i.accepted_at is null and i.revoked_at is null
+    and i.expires_at > app.now() and o.deleted_at is null
+  for update of i;
+  if not found then
+    perform app.refuse(
+      'invitation_not_found', 'The invitation is unknown, used, taken back, or expired: ask for a new one.'
+    );
+  end if;
+  -- Only a confirmed address: whoever signed up with somebody else's must not get the membership.
+  select a.id into v_auth_id
+  from auth.users a
+  where lower(a.email) = lower(v_invitation.email) and a.email_confirmed_at is not null and a.deleted_at is null
+  order by a.created_at
+  limit 1;
+  insert into public.users (organization_id, email, name, role, status, auth_id)
+  values (
+    v_invitation.organization_id, v_invitation.email, coalesce(p_name, v_invitation.name), v_invitation.role,
+    'active', v_auth_id
+  )
+  on conflict (organization_id, lower(email)) do update
+    set role = excluded.role, status = 'active', name = excluded.name,
+      auth_id = coalesce(users.auth_id, excluded.auth_id)
+    where users.status <> 'active'
+  returning * into v_user;
+  if v_user.id is null then
+    select u.* into strict v_user
+    from public.users u
+    where u.organization_id = v_invitation.organization_id and lower(u.email) = lower(v_invitation.email);
+  end if;
+  update public.invitations set accepted_at = app.now() where id = v_invitation.id;
+  return v_user;
+end
+$$;
+comment on function app.accept_invitation(text, text) is
+  'Makes the holder of the token a member, once; a person who had left comes back. Refuses all dead tokens alike.';
+
+create or replace trigger invitations_touch_updated_at before update on invitations
+  for each row execute function app.touch_updated_at();
+
+revoke execute on function app.accept_invitation(text, text) from public;
+grant execute on function app.accept_invitation(text, text) to service_role;
+
+revoke all on invitations from public, anon, authenticated, service_role, tenant;
+grant select, insert, update, delete on invitations to service_role;
+grant select (
+  id, created_at, updated_at, organization_id, invited_by, email, name, role, language, expires_at, sent_count,
+  accepted_at, revoked_at
+) on invitations to authenticated;
+
+drop policy if exists "The platform acts on every invitation" on invitations;
+create policy "The platform acts on every invitation" on invitations
+  to service_role using (true) with check (true);
+drop policy if exists "Admins see whom their organization invited" on invitations;
+create policy "Admins see whom their organization invited" on invitations
+  for select to authenticated
+  using (organization_id = any (array(select app.my_organizations('admin'))) or (select app.is_operator()));
 
 -- Who may see and change organizations and memberships. Status, slug, and whose row it is belong to the platform.
 

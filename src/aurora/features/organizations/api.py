@@ -9,15 +9,21 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from aurora.core.errors import NotFound
 from aurora.core.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, transaction
-from aurora.features.organizations import service
-from aurora.features.organizations.model import OrganizationStatus, Role
+from aurora.features.organizations import members_api, service
+from aurora.features.organizations.authority import place_of
+from aurora.features.organizations.model import (
+    OrganizationNotFound,
+    OrganizationSettings,
+    OrganizationStatus,
+)
 from aurora.integrations.http import Caller, caller_of, pool_of
 
-router = APIRouter(prefix="/v1/organizations", tags=["organizations"])
+router = APIRouter(tags=["organizations"])
+ORGANIZATIONS = "/v1/organizations"
+ORGANIZATION = ORGANIZATIONS + "/{organization_id}"
 
 
 class NewOrganization(BaseModel):
@@ -50,7 +56,9 @@ class NewOrganization(BaseModel):
     vat_number: str | None = Field(None, max_length=50)
     billing_email: str | None = Field(None, max_length=254)
     invoice_reference: str | None = Field(None, max_length=200)
-    settings: dict[str, Any] = Field(default_factory=dict)
+    org_number_unverified: bool = False
+    vat_number_unverified: bool = False
+    settings: OrganizationSettings = Field(default_factory=OrganizationSettings)
     metadata: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -71,12 +79,15 @@ class OrganizationOut(BaseModel):
     postal_code: str | None
     country: str
     org_number: str | None
+    org_number_unverified: bool
     vat_number: str | None
+    vat_number_unverified: bool
     billing_email: str | None
     invoice_reference: str | None
     status: OrganizationStatus
     trial_ends_at: datetime | None
     settings: dict[str, Any]
+    deleted_at: datetime | None
 
 
 class OrganizationPage(BaseModel):
@@ -86,55 +97,63 @@ class OrganizationPage(BaseModel):
     next_cursor: str | None
 
 
-class NewUser(BaseModel):
-    """A person to make a member."""
+class OrganizationChanges(BaseModel):
+    """What is to change; a field that is not named stays, null empties it."""
 
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
-            "examples": [{"email": "kari@hotel.example", "name": "Kari Nordmann", "role": "owner"}]
+            "examples": [{"phone": "+47 77 00 00 00", "settings": {"language": "nb"}}]
         },
     )
-    email: str = Field(max_length=254)
-    name: str = Field(max_length=200)
-    role: Role = "member"
+    name: str | None = Field(None, max_length=200)
+    slug: str | None = Field(None, max_length=63)
+    email: str | None = Field(None, max_length=254)
+    phone: str | None = Field(None, max_length=50)
+    domain: str | None = Field(None, max_length=253)
+    address: str | None = Field(None, max_length=500)
+    city: str | None = Field(None, max_length=200)
+    postal_code: str | None = Field(None, max_length=20)
+    country: str | None = Field(None, max_length=2)
+    org_number: str | None = Field(None, max_length=50)
+    org_number_unverified: bool = False
+    vat_number: str | None = Field(None, max_length=50)
+    vat_number_unverified: bool = False
+    billing_email: str | None = Field(None, max_length=254)
+    invoice_reference: str | None = Field(None, max_length=200)
+    settings: OrganizationSettings = Field(default_factory=OrganizationSettings)
 
 
-class UserOut(BaseModel):
-    """A membership."""
+class StatusChange(BaseModel):
+    """The status that comes next."""
 
-    model_config = ConfigDict(from_attributes=True)
-    id: UUID
-    created_at: datetime
-    organization_id: UUID | None
-    email: str
-    name: str
-    role: Role
-    status: str
-    last_login_at: datetime | None
-
-
-class UserList(BaseModel):
-    """The people of an organization, oldest membership first."""
-
-    items: list[UserOut]
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"status": "active"}]}
+    )
+    status: OrganizationStatus
 
 
 Who = Annotated[Caller, Depends(caller_of)]
 Database = Annotated[Pool, Depends(pool_of)]
 
 
-@router.post("", status_code=201)
+def _given(settings: OrganizationSettings) -> dict[str, Any]:
+    return {name: value for name, value in settings.named().items() if value is not None}
+
+
+@router.post(ORGANIZATIONS, status_code=201)
 async def create_organization(body: NewOrganization, who: Who, pool: Database) -> OrganizationOut:
     """Create an organization on trial (operators)."""
     who.must_be_operator()
     async with transaction(pool, PLATFORM) as conn:
         return OrganizationOut.model_validate(
-            await service.create_organization(conn, **body.model_dump())
+            await service.create_organization(
+                conn, **body.model_dump() | {"settings": _given(body.settings)}
+            )
         )
 
 
-@router.get("")
+@router.get(ORGANIZATIONS)
 async def list_organizations(
     who: Who,
     pool: Database,
@@ -151,30 +170,63 @@ async def list_organizations(
     )
 
 
-@router.get("/{organization_id}")
+@router.get(ORGANIZATION)
 async def get_organization(organization_id: UUID, who: Who, pool: Database) -> OrganizationOut:
-    """Return one organization: any to an operator, its own to a key."""
+    """Return one organization: any to an operator, its own to a key or a member."""
     if who.kind == "key" and organization_id != who.organization_id:
-        raise NotFound
+        raise OrganizationNotFound(f"There is no organization {organization_id}.")
     async with transaction(pool, who.actor(organization_id), read_only=True) as conn:
         return OrganizationOut.model_validate(await service.get_organization(conn, organization_id))
 
 
-@router.post("/{organization_id}/users", status_code=201)
-async def create_user(organization_id: UUID, body: NewUser, who: Who, pool: Database) -> UserOut:
-    """Make a person a member of an organization (operators)."""
-    who.must_be_operator()
+@router.patch(ORGANIZATION)
+async def change_organization(
+    organization_id: UUID, body: OrganizationChanges, who: Who, pool: Database
+) -> OrganizationOut:
+    """Change the named fields (admins; the slug is the operators')."""
+    changes = body.model_dump(exclude_unset=True)
+    if "settings" in changes:
+        changes["settings"] = body.settings.named()
     async with transaction(pool, PLATFORM) as conn:
-        return UserOut.model_validate(
-            await service.create_user(conn, organization_id=organization_id, **body.model_dump())
+        place = await place_of(conn, who, organization_id)
+        place.must_be("admin")
+        if "slug" in changes:
+            place.must_be_operator()
+        return OrganizationOut.model_validate(
+            await service.change_organization(conn, organization_id, changes)
         )
 
 
-@router.get("/{organization_id}/users")
-async def list_users(organization_id: UUID, who: Who, pool: Database) -> UserList:
-    """List the people of an organization (operators)."""
-    who.must_be_operator()
-    async with transaction(pool, PLATFORM, read_only=True) as conn:
-        await service.get_organization(conn, organization_id)
-        found = await service.list_users(conn, organization_id)
-    return UserList(items=[UserOut.model_validate(user) for user in found])
+@router.post(ORGANIZATION + "/status")
+async def set_organization_status(
+    organization_id: UUID, body: StatusChange, who: Who, pool: Database
+) -> OrganizationOut:
+    """Move an organization to another status (operators; owners cancel)."""
+    async with transaction(pool, PLATFORM) as conn:
+        place = await place_of(conn, who, organization_id)
+        return OrganizationOut.model_validate(
+            await service.set_organization_status(conn, organization_id, body.status, place)
+        )
+
+
+@router.delete(ORGANIZATION)
+async def delete_organization(organization_id: UUID, who: Who, pool: Database) -> OrganizationOut:
+    """Delete a cancelled organization softly; its documents and its slug stay (operators)."""
+    async with transaction(pool, PLATFORM) as conn:
+        (await place_of(conn, who, organization_id)).must_be_operator()
+        return OrganizationOut.model_validate(
+            await service.delete_organization(conn, organization_id)
+        )
+
+
+@router.post(ORGANIZATION + "/restore")
+async def restore_organization(organization_id: UUID, who: Who, pool: Database) -> OrganizationOut:
+    """Take a deletion back; the organization stays cancelled (operators)."""
+    async with transaction(pool, PLATFORM) as conn:
+        (await place_of(conn, who, organization_id)).must_be_operator()
+        return OrganizationOut.model_validate(
+            await service.restore_organization(conn, organization_id)
+        )
+
+
+router.include_router(members_api.router)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 
@@ -10,14 +11,31 @@ from aurora.core.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.organizations import service
-from aurora.features.organizations.model import Organization, Role, User
+from aurora.features.organizations.members_commands import user
+from aurora.features.organizations.model import FieldUnknown, Organization, OrganizationStatus
 from aurora.integrations.terminal import JsonOption, run, show
 
-org = typer.Typer(help="Organizations: the customers.", no_args_is_help=True)
-user = typer.Typer(help="Users: the people of an organization.", no_args_is_help=True)
+__all__ = ["org", "user"]
 
+org = typer.Typer(help="Organizations: the customers.", no_args_is_help=True)
+
+CHANGEABLE = (
+    "name",
+    "slug",
+    "email",
+    "phone",
+    "domain",
+    "address",
+    "city",
+    "postal_code",
+    "country",
+    "org_number",
+    "vat_number",
+    "billing_email",
+    "invoice_reference",
+)
+SlugArgument = Annotated[str, typer.Argument(help="The organization's slug.")]
 ORGANIZATION_COLUMNS = ("slug", "name", "email", "status", "country", "created_at", "id")
-USER_COLUMNS = ("email", "name", "role", "status", "id")
 
 
 @org.command("create")
@@ -34,6 +52,9 @@ def create_organization(  # noqa: PLR0917 - options are named
     city: Annotated[str | None, typer.Option()] = None,
     billing_email: Annotated[str | None, typer.Option(help="Where invoices go.")] = None,
     invoice_reference: Annotated[str | None, typer.Option(help="The buyer's reference.")] = None,
+    unverified: Annotated[
+        bool, typer.Option(help="Keep numbers that their register's check digits refuse.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Create an organization on a 30-day trial."""
@@ -53,6 +74,8 @@ def create_organization(  # noqa: PLR0917 - options are named
                 city=city,
                 billing_email=billing_email,
                 invoice_reference=invoice_reference,
+                org_number_unverified=unverified,
+                vat_number_unverified=unverified,
             )
 
     show(run(ctx, work), json=json, columns=ORGANIZATION_COLUMNS)
@@ -76,7 +99,7 @@ def list_organizations(
 @org.command("show")
 def show_organization(
     ctx: typer.Context,
-    slug: Annotated[str, typer.Argument(help="The organization's slug.")],
+    slug: SlugArgument,
     json: JsonOption = False,
 ) -> None:
     """Show one organization."""
@@ -88,42 +111,92 @@ def show_organization(
     show(run(ctx, work), json=json)
 
 
-@user.command("create")
-def create_user(
+@org.command("update")
+def update_organization(
     ctx: typer.Context,
-    org: Annotated[str, typer.Option(help="The organization's slug.")],
-    email: Annotated[str, typer.Option()],
-    name: Annotated[str, typer.Option()],
-    role: Annotated[Role, typer.Option(help="What the person may do.")] = "member",
+    slug: SlugArgument,
+    set_: Annotated[
+        list[str],
+        typer.Option("--set", help="FIELD=VALUE, repeated; FIELD= empties the field."),
+    ],
+    unverified: Annotated[
+        bool, typer.Option(help="Keep numbers that their register's check digits refuse.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Make a person a member of an organization."""
+    """Change fields, settings included: --set phone=77000000 --set settings.theme=dark."""
 
-    async def work(pool: Pool) -> User:
+    async def work(pool: Pool) -> Organization:
+        changes = _changes(set_)
+        if unverified:
+            changes |= {"org_number_unverified": True, "vat_number_unverified": True}
         async with transaction(pool, PLATFORM) as conn:
-            organization = await service.get_organization(conn, org)
-            return await service.create_user(
-                conn,
-                organization_id=organization.id,
-                email=email,
-                name=name,
-                role=role,
-            )
+            found = await service.get_organization(conn, slug)
+            return await service.change_organization(conn, found.id, changes)
 
-    show(run(ctx, work), json=json, columns=USER_COLUMNS)
+    show(run(ctx, work), json=json)
 
 
-@user.command("list")
-def list_users(
+@org.command("status")
+def set_status(
     ctx: typer.Context,
-    org: Annotated[str, typer.Option(help="The organization's slug.")],
+    slug: SlugArgument,
+    status: Annotated[OrganizationStatus, typer.Argument(help="The status that comes next.")],
     json: JsonOption = False,
 ) -> None:
-    """List the people of an organization."""
+    """Move an organization to another status."""
 
-    async def work(pool: Pool) -> list[User]:
-        async with transaction(pool, PLATFORM, read_only=True) as conn:
-            organization = await service.get_organization(conn, org)
-            return await service.list_users(conn, organization.id)
+    async def work(pool: Pool) -> Organization:
+        async with transaction(pool, PLATFORM) as conn:
+            found = await service.get_organization(conn, slug)
+            return await service.set_organization_status(conn, found.id, status)
 
-    show(run(ctx, work), json=json, columns=USER_COLUMNS)
+    show(run(ctx, work), json=json, columns=ORGANIZATION_COLUMNS)
+
+
+@org.command("delete")
+def delete_organization(ctx: typer.Context, slug: SlugArgument, json: JsonOption = False) -> None:
+    """Delete a cancelled organization softly; its documents and slug stay."""
+
+    async def work(pool: Pool) -> Organization:
+        async with transaction(pool, PLATFORM) as conn:
+            found = await service.get_organization(conn, slug)
+            return await service.delete_organization(conn, found.id)
+
+    show(run(ctx, work), json=json, columns=ORGANIZATION_COLUMNS)
+
+
+@org.command("restore")
+def restore_organization(
+    ctx: typer.Context,
+    organization_id: Annotated[UUID, typer.Argument(help="The organization's id.")],
+    json: JsonOption = False,
+) -> None:
+    """Take a deletion back."""
+
+    async def work(pool: Pool) -> Organization:
+        async with transaction(pool, PLATFORM) as conn:
+            return await service.restore_organization(conn, organization_id)
+
+    show(run(ctx, work), json=json, columns=ORGANIZATION_COLUMNS)
+
+
+def _changes(pairs: list[str]) -> dict[str, Any]:
+    """Return FIELD=VALUE pairs as what the service takes, having checked their names.
+
+    Raises:
+        FieldUnknown: A pair has no = or names no field.
+    """
+    changes: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if equals and name in CHANGEABLE:
+            changes[name] = value or None
+        elif equals and name in ("settings.theme", "settings.language"):
+            settings[name.removeprefix("settings.")] = value or None
+        elif equals and name in ("settings.logo_url", "settings.color"):
+            settings.setdefault("branding", {})[name.removeprefix("settings.")] = value or None
+        else:
+            raise FieldUnknown(f"{name!r} is not FIELD=VALUE with one of {', '.join(CHANGEABLE)}.")
+    return changes | ({"settings": settings} if settings else {})

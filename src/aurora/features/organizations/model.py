@@ -7,13 +7,22 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from aurora.core.errors import Conflict, Forbidden, Invalid, NotFound
+from pydantic import BaseModel, ConfigDict, Field
+
+from aurora.core import clock
+from aurora.core.errors import Conflict, Forbidden, Invalid, LimitExceeded, NotFound
 
 Role = Literal["owner", "admin", "member", "viewer"]
 OrganizationStatus = Literal["trial", "active", "suspended", "cancelled"]
+UserStatus = Literal["active", "inactive", "invited"]
+Language = Literal["nb", "en"]
 
 TRIAL_DAYS = 30
 MAX_USERS_LISTED = 500
+INVITATION_DAYS = 7
+MAX_OPEN_INVITATIONS = 100
+MAX_INVITATIONS_SENT = 10
+MAX_INVITATIONS_LISTED = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +48,9 @@ class Organization:
     status: OrganizationStatus
     trial_ends_at: datetime | None
     settings: dict[str, Any]
+    org_number_unverified: bool
+    vat_number_unverified: bool
+    deleted_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +65,74 @@ class User:
     name: str
     avatar_url: str | None
     role: Role
-    status: Literal["active", "inactive", "invited"]
+    status: UserStatus
     last_login_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invitation:
+    """A person who was asked to become a member; its token is known to nobody but them."""
+
+    id: UUID
+    created_at: datetime
+    organization_id: UUID
+    invited_by: UUID | None
+    email: str
+    name: str
+    role: Role
+    language: Language
+    expires_at: datetime
+    sent_count: int
+    accepted_at: datetime | None
+    revoked_at: datetime | None
+
+    @property
+    def status(self) -> Literal["open", "accepted", "revoked", "expired"]:
+        """Where it stands at this moment."""
+        if self.accepted_at is not None:
+            return "accepted"
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at <= clock.now() else "open"
+
+
+class Branding(BaseModel):
+    """How an organization's own pages look."""
+
+    model_config = ConfigDict(extra="forbid")
+    logo_url: str | None = Field(
+        None, max_length=498, pattern=r"^https://[^\s\x00-\x1f\x7f\"<>\\]+$"
+    )
+    color: str | None = Field(None, pattern="^#[0-9a-f]{6}$")
+
+
+class OrganizationSettings(BaseModel):
+    """What an organization chooses; what is left out stays, null takes a choice back."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"theme": "dark", "language": "nb", "branding": {"color": "#0b6e4f"}}]
+        },
+    )
+    theme: Literal["light", "dark", "system"] | None = None
+    language: Language | None = None
+    branding: Branding | None = None
+
+    def named(self) -> dict[str, Any]:
+        """Return what was given, nulls included."""
+        return self.model_dump(exclude_unset=True)
 
 
 class OrganizationNotFound(NotFound):
     """No such organization, or not one that the caller may see."""
 
     code, title = "organization_not_found", "There is no such organization"
-    constraints = ("users_organization_id_fkey", "api_keys_organization_id_fkey")
+    constraints = (
+        "users_organization_id_fkey",
+        "api_keys_organization_id_fkey",
+        "invitations_organization_id_fkey",
+    )
 
 
 class LastOwner(Conflict):
@@ -95,18 +166,11 @@ class NameInvalid(Invalid):
     """A name is blank or too long."""
 
     code, title = "name_invalid", "A name has 1 to 200 characters and is not blank"
-    constraints = ("organizations_name_check", "users_name_check", "api_keys_name_check")
-
-
-class EmailInvalid(Invalid):
-    """The text cannot be an e-mail address."""
-
-    code, title = "email_invalid", "This is not an e-mail address that mail can be sent to"
     constraints = (
-        "organizations_email_check",
-        "organizations_billing_email_check",
-        "users_email_check",
-        "legal_entities_email_check",
+        "organizations_name_check",
+        "users_name_check",
+        "invitations_name_check",
+        "api_keys_name_check",
     )
 
 
@@ -122,3 +186,66 @@ class MemberExists(Conflict):
 
     code, title = "member_exists", "This person is a member of the organization already"
     constraints = ("users_organization_id_email_key", "users_auth_id_organization_id_key")
+
+
+class FieldUnknown(Invalid):
+    """There is no field of this name, or it is not changed this way."""
+
+    code, title = "field_unknown", "There is no such field"
+
+
+class FieldRequired(Invalid):
+    """A field that every row has was to be emptied."""
+
+    code, title = "field_required", "This field cannot be empty"
+
+
+class UserNotFound(NotFound):
+    """No such membership in this organization."""
+
+    code, title = "user_not_found", "There is no such member"
+
+
+class StatusTransitionInvalid(Conflict):
+    """An organization of this status cannot become that."""
+
+    code, title = "status_transition_invalid", "An organization cannot go from one to the other"
+
+
+class OrganizationNotCancelled(Conflict):
+    """An organization that is alive is not deleted."""
+
+    code, title = "organization_not_cancelled", "Only a cancelled organization can be deleted"
+
+
+class OrganizationErased(Conflict):
+    """Nothing brings an erased organization back."""
+
+    code, title = "organization_erased", "The organization was erased"
+
+
+class OrganizationSettingsInvalid(Invalid):
+    """The settings hold something that is not a setting."""
+
+    code, title = "organization_settings_invalid", "These are not settings of an organization"
+    constraints = ("organizations_settings_check",)
+
+
+class InvitationNotFound(NotFound):
+    """Unknown, used, taken back, or expired: the four look the same."""
+
+    code, title = "invitation_not_found", "There is no such open invitation"
+
+
+class InvitationOpen(Conflict):
+    """The address was invited and has not answered yet."""
+
+    code, title = "invitation_open", "This address has an open invitation; send it again instead"
+    constraints = ("invitations_open_key",)
+
+
+class InvitationsExhausted(LimitExceeded):
+    """Mail to one address, or from one organization, has a limit."""
+
+    code, title = "invitations_exhausted", "No more invitations can be sent"
+    constraints = ("invitations_sent_count_check",)

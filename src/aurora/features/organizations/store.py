@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -18,8 +19,11 @@ from aurora.db.queries import (
 )
 from aurora.db.transaction import Connection
 from aurora.features.organizations.model import (
+    INVITATION_DAYS,
+    MAX_INVITATIONS_LISTED,
     MAX_USERS_LISTED,
     TRIAL_DAYS,
+    Invitation,
     Organization,
     OrganizationStatus,
     Role,
@@ -112,3 +116,161 @@ async def list_users(conn: Connection, organization_id: UUID) -> list[User]:
         organization_id=organization_id,
         limit=MAX_USERS_LISTED,
     )
+
+
+async def find_organization_with_deleted(
+    conn: Connection, organization_id: UUID
+) -> Organization | None:
+    """Return the organization with this id, deleted or not."""
+    return await fetch_optional(
+        conn,
+        QUERIES["find_organization_with_deleted"],
+        Organization,
+        organization_id=organization_id,
+    )
+
+
+async def update_organization(
+    conn: Connection,
+    organization_id: UUID,
+    changes: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> Organization | None:
+    """Change the named columns and merge the settings; None when there is no such row."""
+    return await fetch_optional(
+        conn,
+        QUERIES["update_organization"],
+        Organization,
+        organization_id=organization_id,
+        changes=Jsonb(dict(changes)),
+        settings=Jsonb(dict(settings)),
+    )
+
+
+async def delete_organization(conn: Connection, organization_id: UUID) -> Organization | None:
+    """Delete softly; None when there is no such row."""
+    query = QUERIES["update_organization_deleted"]
+    return await fetch_optional(conn, query, Organization, organization_id=organization_id)
+
+
+async def restore_organization(conn: Connection, organization_id: UUID) -> Organization | None:
+    """Take a soft deletion back; None when there is no such row."""
+    query = QUERIES["update_organization_restored"]
+    return await fetch_optional(conn, query, Organization, organization_id=organization_id)
+
+
+async def find_transition(
+    conn: Connection, from_status: OrganizationStatus, to_status: OrganizationStatus
+) -> str | None:
+    """Return who at least may do this: owner, operator, or None for nobody."""
+    query = QUERIES["find_organization_transition"]
+    may: str | None = await fetch_value(conn, query, from_status=from_status, to_status=to_status)
+    return may
+
+
+async def find_user(conn: Connection, organization_id: UUID, user_id: UUID) -> User | None:
+    """Return one membership."""
+    return await fetch_optional(
+        conn, QUERIES["find_user"], User, organization_id=organization_id, user_id=user_id
+    )
+
+
+async def find_user_by_auth_id(
+    conn: Connection, organization_id: UUID, auth_id: UUID
+) -> User | None:
+    """Return a person's active membership in an organization."""
+    query = QUERIES["find_user_by_auth_id"]
+    return await fetch_optional(conn, query, User, organization_id=organization_id, auth_id=auth_id)
+
+
+async def update_user(
+    conn: Connection, organization_id: UUID, user_id: UUID, changes: Mapping[str, Any]
+) -> User | None:
+    """Change the named columns of a membership; None when there is no such row."""
+    return await fetch_optional(
+        conn,
+        QUERIES["update_user"],
+        User,
+        organization_id=organization_id,
+        user_id=user_id,
+        changes=Jsonb(dict(changes)),
+    )
+
+
+async def count_active_members(conn: Connection, organization_id: UUID, email: str) -> int:
+    """Return how many active members have this address: 0 or 1."""
+    query = QUERIES["count_active_members_by_email"]
+    found: int = await fetch_value(conn, query, organization_id=organization_id, email=email)
+    return found
+
+
+async def count_open_invitations(conn: Connection, organization_id: UUID) -> int:
+    """Return how many invitations wait for an answer."""
+    query = QUERIES["count_open_invitations"]
+    found: int = await fetch_value(conn, query, organization_id=organization_id)
+    return found
+
+
+async def close_expired_invitations(conn: Connection, organization_id: UUID) -> int:
+    """Close what nobody can accept any more; return how many."""
+    query = QUERIES["update_invitations_expired"]
+    return await execute(conn, query, organization_id=organization_id)
+
+
+async def insert_invitation(conn: Connection, **fields: object) -> Invitation:
+    """Insert an invitation; fields are those of the query."""
+    return await fetch_one(
+        conn, QUERIES["insert_invitation"], Invitation, days=INVITATION_DAYS, **fields
+    )
+
+
+async def find_invitation(
+    conn: Connection, organization_id: UUID, invitation_id: UUID
+) -> Invitation | None:
+    """Return one invitation of an organization."""
+    query = QUERIES["find_invitation"]
+    return await fetch_optional(
+        conn, query, Invitation, organization_id=organization_id, invitation_id=invitation_id
+    )
+
+
+async def list_invitations(conn: Connection, organization_id: UUID) -> list[Invitation]:
+    """Return the invitations of an organization, newest first."""
+    return await fetch_all(
+        conn,
+        QUERIES["list_invitations_by_organization"],
+        Invitation,
+        organization_id=organization_id,
+        limit=MAX_INVITATIONS_LISTED,
+    )
+
+
+async def renew_invitation(
+    conn: Connection, organization_id: UUID, invitation_id: UUID, token_hash: str
+) -> Invitation | None:
+    """Give an open invitation a new token; None when there is none."""
+    return await fetch_optional(
+        conn,
+        QUERIES["update_invitation_token"],
+        Invitation,
+        organization_id=organization_id,
+        invitation_id=invitation_id,
+        token_hash=token_hash,
+        days=INVITATION_DAYS,
+    )
+
+
+async def revoke_invitation(
+    conn: Connection, organization_id: UUID, invitation_id: UUID
+) -> Invitation | None:
+    """Take an invitation back; None when there is none, or it was accepted."""
+    query = QUERIES["update_invitation_revoked"]
+    return await fetch_optional(
+        conn, query, Invitation, organization_id=organization_id, invitation_id=invitation_id
+    )
+
+
+async def accept_invitation(conn: Connection, token_hash: str, name: str | None) -> User:
+    """Make the holder of a token a member."""
+    query = QUERIES["accept_invitation"]
+    return await fetch_one(conn, query, User, token_hash=token_hash, name=name)

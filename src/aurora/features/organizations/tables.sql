@@ -5,6 +5,7 @@ create table organizations (
   created_at timestamptz not null default app.now(),
   updated_at timestamptz not null default app.now(),
   deleted_at timestamptz,
+  erased_at timestamptz,
 
   name text not null,
   slug text not null,
@@ -19,7 +20,9 @@ create table organizations (
   country text not null default 'NO',
 
   org_number text,
+  org_number_unverified boolean not null default false,
   vat_number text,
+  vat_number_unverified boolean not null default false,
 
   billing_email text,
   invoice_reference text,
@@ -37,14 +40,34 @@ create table organizations (
   constraint organizations_billing_email_check check (app.is_email(billing_email)),
   constraint organizations_country_check check (country ~ '^[A-Z]{2}$'),
   constraint organizations_status_check check (status in ('trial', 'active', 'suspended', 'cancelled')),
-  constraint organizations_settings_check check (jsonb_typeof(settings) = 'object'),
+  -- The branding stands in pages, so a logo is an https address and a colour is a colour.
+  constraint organizations_settings_check check (
+    jsonb_typeof(settings) = 'object'
+    and settings - '{theme,language,branding}'::text[] = '{}'
+    and coalesce(settings ->> 'theme', 'system') in ('light', 'dark', 'system')
+    and coalesce(settings ->> 'language', 'nb') in ('nb', 'en')
+    and (
+      settings -> 'branding' is null
+      or (
+        jsonb_typeof(settings -> 'branding') = 'object'
+        and (settings -> 'branding') - '{logo_url,color}'::text[] = '{}'
+        and coalesce(settings #>> '{branding,logo_url}', 'https://-') ~ '^https://[^[:space:][:cntrl:]"<>\\]+$'
+        and length(coalesce(settings #>> '{branding,logo_url}', '')) < 500
+        and coalesce(settings #>> '{branding,color}', '#000000') ~ '^#[0-9a-f]{6}$'
+      )
+    )
+  ),
+  constraint organizations_erased_check check (erased_at is null or deleted_at is not null),
   constraint organizations_metadata_check check (jsonb_typeof(metadata) = 'object')
 );
 create index organizations_status_idx on organizations (status) where deleted_at is null;
 create index organizations_created_at_idx on organizations (created_at desc, id desc);
 alter table organizations enable row level security;
 comment on table organizations is 'The customers: hotels, tour operators. Never deleted while they have billing history.';
-comment on column organizations.deleted_at is 'Soft deletion: the row stays for the documents that name it.';
+comment on column organizations.deleted_at is 'Soft deletion: the row and its slug stay for the documents that name it.';
+comment on column organizations.erased_at is 'Personal data was replaced and the slug given back; there is no way back.';
+comment on column organizations.org_number_unverified is
+  'The number is kept as it was given although its register''s check digits refuse it.';
 
 create table users (
   id uuid primary key default gen_random_uuid(),
@@ -61,6 +84,7 @@ create table users (
   role text not null default 'member',
   status text not null default 'active',
   last_login_at timestamptz,
+  erased_at timestamptz,
 
   metadata jsonb not null default '{}',
 
@@ -79,3 +103,40 @@ create unique index users_auth_id_organization_id_key
   on users (auth_id, organization_id) nulls not distinct where auth_id is not null;
 alter table users enable row level security;
 comment on table users is 'Memberships: one person (auth_id) in one organization; no organization means operator.';
+
+create table invitations (
+  id uuid primary key default gen_random_uuid(),
+  created_at timestamptz not null default app.now(),
+  updated_at timestamptz not null default app.now(),
+
+  organization_id uuid not null references organizations (id) on delete restrict,
+  invited_by uuid,
+
+  email text not null,
+  name text not null,
+  role text not null default 'member',
+  language text not null default 'nb',
+
+  token_hash text not null,
+  expires_at timestamptz not null,
+  sent_count integer not null default 1,
+  accepted_at timestamptz,
+  revoked_at timestamptz,
+
+  constraint invitations_token_hash_key unique (token_hash),
+  constraint invitations_invited_by_fkey foreign key (organization_id, invited_by)
+    references users (organization_id, id) on delete set null (invited_by),
+  constraint invitations_email_check check (app.is_email(email)),
+  constraint invitations_name_check check (name ~ '[^[:space:]]' and length(name) <= 200),
+  constraint invitations_role_check check (role in ('owner', 'admin', 'member', 'viewer')),
+  constraint invitations_language_check check (language in ('nb', 'en')),
+  constraint invitations_token_hash_check check (token_hash ~ '^[0-9a-f]{64}$'),
+  constraint invitations_sent_count_check check (sent_count between 1 and 10),
+  constraint invitations_ended_once_check check (accepted_at is null or revoked_at is null)
+);
+create unique index invitations_open_key on invitations (organization_id, lower(email))
+  where accepted_at is null and revoked_at is null;
+create index invitations_organization_id_created_at_idx on invitations (organization_id, created_at desc);
+create index invitations_invited_by_idx on invitations (organization_id, invited_by);
+alter table invitations enable row level security;
+comment on table invitations is 'Who was asked to become a member. The token is mailed once and kept only as its hash.';

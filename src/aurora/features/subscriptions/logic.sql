@@ -54,6 +54,30 @@ comment on function app.limit_new_key() is
 create or replace trigger api_keys_limit before insert on api_keys
   for each row when (current_user = 'authenticated') execute function app.limit_new_key();
 
+create or replace function app.keep_billed_organization() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  if exists (
+    select from public.subscriptions s
+    where s.organization_id = new.id and s.status in ('active', 'past_due')
+  ) then
+    perform app.refuse(
+      'subscription_running', 'The organization''s subscription runs and would go on being billed: cancel it first.'
+    );
+  end if;
+  return new;
+end
+$$;
+comment on function app.keep_billed_organization() is
+  'Trigger: an organization whose subscription runs is not deleted.';
+
+create or replace trigger organizations_keep_while_billed before update of deleted_at on organizations
+  for each row when (old.deleted_at is null and new.deleted_at is not null)
+  execute function app.keep_billed_organization();
+
+revoke execute on function app.keep_billed_organization() from public;
+grant execute on function app.keep_billed_organization() to authenticated, service_role;
 revoke execute on function app.billing_moment(date, integer, text), app.fill_subscription_billing(),
   app.limit_new_key() from public;
 grant execute on function app.billing_moment(date, integer, text), app.fill_subscription_billing()

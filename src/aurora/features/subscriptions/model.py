@@ -70,3 +70,9 @@ class PriceInvalid(Invalid):
 
     code, title = "price_invalid", "A price is zero or more, with at most two decimals"
     constraints = ("subscriptions_price_monthly_check", "subscriptions_price_yearly_check")
+
+
+class SubscriptionRunning(Conflict):
+    """What is still billed is not deleted."""
+
+    code, title = "subscription_running", "The organization's subscription is still running"
