@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from uuid import UUID
 
@@ -43,9 +43,16 @@ class Caller:
     key_id: UUID | None = None
     scopes: frozenset[str] = field(default_factory=frozenset)
 
+    @property
+    def name(self) -> str:
+        """Who this is to the audit."""
+        return "operator" if self.kind == "operator" else f"key:{self.key_id}"
+
     def actor(self, organization_id: UUID) -> Actor:
         """Return who acts in the database on this organization's data."""
-        return PLATFORM if self.kind == "operator" else tenant(organization_id)
+        if self.kind == "operator":
+            return replace(PLATFORM, name=self.name)
+        return tenant(organization_id, name=self.name)
 
     def organization(self, asked: UUID | None, *, scope: str) -> UUID:
         """Return the organization this call is about, having checked that the caller may ask.
