@@ -10,10 +10,10 @@ from psycopg.rows import dict_row
 
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, Actor, Connection, transaction
-from aurora.features.audit.service import verify_chains
 from aurora.features.audit.model import Verification
-from aurora.features.keys.service import create_api_key
+from aurora.features.audit.service import verify_chains
 from aurora.features.keys.model import NewApiKey
+from aurora.features.keys.service import create_api_key
 from aurora.features.organizations.service import create_organization, create_user
 
 OPERATOR = Actor("service_role", name="operator", request_id="req_1")
@@ -52,7 +52,8 @@ async def events_of(conn: Connection, organization_id: UUID | None) -> list[dict
     """Return a chain in its order, as whoever the connection acts for sees it."""
     cursor = conn.cursor(row_factory=dict_row)
     await cursor.execute(
-        "select * from audit_events where organization_id is not distinct from %s order by sequence",
+        "select * from audit_events where organization_id is not distinct from %s"
+        " order by sequence",
         (organization_id,),
     )
     return await cursor.fetchall()
