@@ -67,7 +67,9 @@ async def test_eight_writers_and_a_billing_run_share_one_chain(wide: Pool, datab
     async def bill() -> int:
         return sum([len((await run_billing(wide, as_of=date(2026, 11, 1))).issued) for _ in "12"])
 
-    *_, first, second = await asyncio.gather(*map(write, range(WRITERS)), bill(), bill())
+    writing = asyncio.gather(*map(write, range(WRITERS)))
+    first, second = await asyncio.gather(bill(), bill())
+    await writing
     events = await recorded(wide, organization)
     assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
     renamed = [e for e in events if e["action"] == "api_key.updated"]

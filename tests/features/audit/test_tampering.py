@@ -115,8 +115,9 @@ TAMPERINGS = {
             (
                 "insert into audit_events (organization_id, sequence, occurred_at, actor,"
                 " database_role, action, subject_type, subject_id, previous_hash, hash)"
-                " select organization_id, sequence + 1, occurred_at, 'forger', database_role, action,"
-                f" subject_type, 'x', hash, hash from audit_events where {MINE} sequence = {LENGTH}"
+                " select organization_id, sequence + 1, occurred_at, 'forger', database_role,"
+                " action, subject_type, 'x', hash, hash from audit_events"
+                f" where {MINE} sequence = {LENGTH}"
             )
         ],
     ),
@@ -129,7 +130,8 @@ TAMPERINGS = {
                 "insert into audit_events (organization_id, sequence, occurred_at, actor,"
                 " database_role, action, subject_type, subject_id, previous_hash, hash)"
                 " select organization_id, sequence, occurred_at, 'forger', database_role, action,"
-                f" subject_type, 'x', previous_hash, hash from audit_events where {MINE} sequence = 5"
+                " subject_type, 'x', previous_hash, hash from audit_events"
+                f" where {MINE} sequence = 5"
             ),
         ],
     ),
@@ -161,8 +163,8 @@ TAMPERINGS = {
         "beyond_head",
         [
             (
-                f"update audit_heads set sequence = {LENGTH - 1}, hash = (select hash from audit_events"
-                f" where {MINE} sequence = {LENGTH - 1}) where chain = %(id)s"
+                f"update audit_heads set sequence = {LENGTH - 1}, hash = (select hash"
+                f" from audit_events where {MINE} sequence = {LENGTH - 1}) where chain = %(id)s"
             )
         ],
     ),
