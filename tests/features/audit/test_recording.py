@@ -7,7 +7,9 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
+from tests.conftest import Postgres
 from tests.features.audit.stage import (
     OPERATOR,
     a_key,
@@ -18,8 +20,10 @@ from tests.features.audit.stage import (
     recorded,
 )
 
-from aurora.db.pool import Pool
-from aurora.db.transaction import PLATFORM, Actor, named, person, tenant, transaction
+from aurora.apps.house import definitions
+from aurora.db.definitions import build, dump_schema
+from aurora.db.pool import Pool, open_pool
+from aurora.db.transaction import PLATFORM, Actor, _opening, named, person, tenant, transaction
 from aurora.features.audit.model import AuditImmutable
 from aurora.features.keys.service import revoke_api_key
 
@@ -186,6 +190,20 @@ def test_a_name_is_one_short_line(name: str) -> None:
         pass
 
 
+async def test_the_name_comes_in_the_opening_message_and_leaves_with_the_transaction(
+    database: str,
+) -> None:
+    pool = await open_pool(make_conninfo(database, user="aurora_app"), max_size=1, name="alone")
+    look = "select current_setting('app.actor', true), current_setting('app.request_id', true)"
+    async with transaction(pool, OPERATOR) as conn:
+        assert await (await conn.execute(look)).fetchone() == ("operator", "req_1")
+    async with pool.connection() as conn:
+        assert await (await conn.execute(look)).fetchone() == ("", "")
+        # BEGIN, role, and names are one message: naming costs no round trip.
+        assert "app.actor" in _opening(conn, OPERATOR, False, 1)
+    await pool.close()
+
+
 async def test_a_name_with_quotes_stays_a_name(pool: Pool) -> None:
     name = "cli:o'brien'); drop table users; -- \\ %s"
     organization = await an_organization(pool, Actor("service_role", name=name))
@@ -346,3 +364,19 @@ async def test_the_functions_of_the_audit_are_nobodys_to_call(connection: Raw) -
     assert await cursor.fetchall() == [
         ("app.record_event(uuid,text,text,text,jsonb,jsonb)", "service_role")
     ]
+
+
+async def test_the_files_can_be_run_again_and_are_what_the_migrations_build(
+    postgres: Postgres, database: str, template: str
+) -> None:
+    name = f"built_{uuid4().hex[:12]}"
+    await postgres.clone("template0", name)
+    built = postgres.dsn(name)
+    try:
+        async with await psycopg.AsyncConnection.connect(built, autocommit=True) as owner:
+            await build(owner, definitions())
+            again = [f for f in definitions() if f.parent.name == "audit" and f.stem != "tables"]
+            await build(owner, again)
+        assert dump_schema(built) == dump_schema(database)
+    finally:
+        await postgres.drop(name)

@@ -54,7 +54,7 @@ as $$
     case
       when f.key <> all (p_recorded) then '"(withheld)"'
       -- A limit, so that a row of the audit stays small whatever is put into a text or a document.
-      when octet_length(f.value::text) > 8000
+      when pg_column_size(f.value) > 8000
         then to_jsonb(format('(%s bytes, sha256 %s)', octet_length(f.value::text),
           encode(sha256(convert_to(f.value::text, 'UTF8')), 'hex')))
       else f.value
