@@ -179,7 +179,7 @@ async def test_a_person_cannot_give_himself_another_name(pool: Pool, database: s
         await conn.execute("select set_config('app.actor', 'operator', true)")
         await conn.execute("update organizations set city = 'Oslo' where id = %s", (organization,))
     event = await last_event(pool, organization)
-    assert (event["actor"], event["database_role"]) == (f"person:{auth_id}", "authenticated")
+    assert (event["actor"], event["database_role"]) == (f"user:{auth_id}", "authenticated")
 
 
 @pytest.mark.parametrize("name", ["", "a\nb", "a\x00b", "x" * 201])

@@ -79,7 +79,7 @@ declare
 begin
   -- Anyone may set app.actor. People who reach SQL themselves are who their token says, nothing else.
   if v_role in ('authenticated', 'anon') then
-    return case when v_subject is null then v_role else 'person:' || v_subject end;
+    return case when v_subject is null then v_role else 'user:' || v_subject end;
   end if;
   return coalesce(v_name, 'database:' || v_role || coalesce(':' || v_subject, ''));
 end

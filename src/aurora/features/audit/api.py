@@ -26,7 +26,7 @@ class AuditEventOut(BaseModel):
     organization_id: UUID | None = Field(description="Null: the platform's own.")
     sequence: int = Field(description="Place in the organization's chain, without gaps.")
     occurred_at: datetime
-    actor: str = Field(description="operator, key:…, user:…, person:…, job:…, cli:…, database:…")
+    actor: str = Field(description="operator, key:…, user:…, service:…, job:…, cli:…, database:…")
     database_role: str
     request_id: str | None
     action: str
