@@ -17,11 +17,11 @@ create or replace trigger audit_heads_refuse_delete before delete on audit_heads
 create or replace trigger audit_heads_refuse_truncate before truncate on audit_heads
   for each statement execute function app.refuse_audit_change();
 
--- Who a member is (name, address) stands in users and goes when the person is erased; the chain,
--- which cannot forget, holds only that it changed.
+-- What names a person (an address, a telephone, a member's name) stands in its table and goes when the
+-- person is erased; the chain, which cannot forget, holds only that it changed.
 select app.audit_table(
   'public.organizations', 'organization',
-  '{name,slug,domain,email,phone,address,city,postal_code,country,org_number,vat_number,billing_email,invoice_reference,status,trial_ends_at,settings,deleted_at}',
+  '{name,slug,domain,city,postal_code,country,org_number,vat_number,status,trial_ends_at,settings,deleted_at}',
   p_ignored => '{created_at}',
   p_verbs => '{status:status_changed,deleted_at:deleted,settings:settings_changed}',
   p_owner => 'id'
