@@ -19,6 +19,8 @@ def main() -> None:
         raise SystemExit("Aurora is released: write a new migration with make migration name=…")
     parts = [("platform", platform_files())]
     parts += [(room.name, room.sql) for room in house.rooms() if room.sql]
+    for old in FOLDER.glob("*.sql"):
+        old.unlink()
     for number, (name, files) in enumerate(parts):
         text = "\n".join(file.read_text("utf-8").strip() + "\n" for file in files)
         (FOLDER / f"{FIRST + number * STEP}_{name}.sql").write_text(text, "utf-8")

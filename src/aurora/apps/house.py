@@ -23,6 +23,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
         "invitations.sql",
         "policies.sql",
     ),
+    "audit": ("tables.sql", "logic.sql", "attached.sql"),
     "notifications": ("tables.sql", "logic.sql"),
     "plans": ("tables.sql", "logic.sql"),
     "keys": ("tables.sql", "logic.sql", "policies.sql"),

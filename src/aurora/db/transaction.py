@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 from uuid import UUID
@@ -17,7 +19,16 @@ from psycopg.pq import TransactionStatus
 from aurora.db.errors import translate
 from aurora.db.pool import Connection, Pool
 
-__all__ = ["PLATFORM", "Actor", "Connection", "Pool", "person", "tenant", "transaction"]
+__all__ = [
+    "PLATFORM",
+    "Actor",
+    "Connection",
+    "Pool",
+    "named",
+    "person",
+    "tenant",
+    "transaction",
+]
 
 Role = Literal["service_role", "tenant", "authenticated", "anon"]
 
@@ -25,6 +36,13 @@ STATEMENT_TIMEOUT_MS: Final = 15_000
 ROLLBACK_TIMEOUT_S: Final = 5.0
 
 _ROLES: Final = frozenset(get_args(Role))
+# What is written into the audit: one line of text, of a length that a column shows.
+_NAME: Final = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
+
+
+def _check_names(name: str | None, request_id: str | None) -> None:
+    if not all(value is None or _NAME.fullmatch(value) for value in (name, request_id)):
+        raise ValueError("a name for the audit is one line of at most 200 characters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +54,17 @@ class Actor:
         organization_id: The tenant; given exactly when the role is `tenant`.
         claims: The person's token, shaped as Supabase's JWT; becomes `request.jwt.claims`.
         user_id: The member on whose behalf a tenant acts, if it is one.
+        name: Who that is to the audit, such as `operator` or `key:<id>`; becomes `app.actor`.
+            None takes the name that `named` gave to what runs now.
+        request_id: The request it is done in; becomes `app.request_id`, None as with `name`.
     """
 
     role: Role
     organization_id: UUID | None = None
     claims: Mapping[str, object] | None = None
     user_id: UUID | None = None
+    name: str | None = None
+    request_id: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what could become another identity once it stands in a statement."""
@@ -53,19 +76,45 @@ class Actor:
             self.role == "tenant" and isinstance(self.user_id, UUID)
         ):
             raise ValueError("only a tenant acts on behalf of a member, named by a UUID")
+        _check_names(self.name, self.request_id)
 
 
 PLATFORM: Final = Actor("service_role")
 
+_named: ContextVar[tuple[str | None, str | None]] = ContextVar("named", default=(None, None))
 
-def tenant(organization_id: UUID, user_id: UUID | None = None) -> Actor:
+
+@contextmanager
+def named(name: str | None, request_id: str | None = None) -> Iterator[None]:
+    """Name who acts in every transaction that is opened in this block, for the audit.
+
+    A door does this once (a request, a command, a job), so that no service in between has to hand
+    the name on. Tasks that are started inside inherit it. It gives no rights: those are the role's.
+
+    Args:
+        name: As in Actor; None leaves the database role as the name.
+        request_id: As in Actor.
+
+    Raises:
+        ValueError: A name is not one line of at most 200 characters.
+    """
+    _check_names(name, request_id)
+    before = _named.set((name, request_id))
+    try:
+        yield
+    finally:
+        _named.reset(before)
+
+
+def tenant(organization_id: UUID, user_id: UUID | None = None, *, name: str | None = None) -> Actor:
     """Return the actor that sees one organization's data plane and nothing else.
 
     Args:
         organization_id: The organization.
         user_id: The member who asks, when it is a person and not a key.
+        name: As in Actor.
     """
-    return Actor("tenant", organization_id=organization_id, user_id=user_id)
+    return Actor("tenant", organization_id=organization_id, user_id=user_id, name=name)
 
 
 def person(auth_id: UUID, **claims: object) -> Actor:
@@ -136,6 +185,11 @@ def _opening(
     local = {"role": actor.role, "statement_timeout": str(int(statement_timeout_ms))}
     if actor.claims is not None:
         local["request.jwt.claims"] = json.dumps(actor.claims, default=str)
+    name, request_id = _named.get()
+    if (name := actor.name or name) is not None:
+        local["app.actor"] = name
+    if (request_id := actor.request_id or request_id) is not None:
+        local["app.request_id"] = request_id
     settings = ", ".join(
         f"set_config('{name}', {sql.quote(value, connection)}, true)"
         for name, value in local.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from uuid import UUID
 
@@ -44,11 +44,18 @@ class Caller:
     scopes: frozenset[str] = field(default_factory=frozenset)
     person_id: UUID | None = None
 
+    @property
+    def name(self) -> str:
+        """Who this is to the audit."""
+        return "operator" if self.kind == "operator" else f"key:{self.key_id}"
+
     def actor(self, organization_id: UUID) -> Actor:
         """Return who acts in the database on this organization's data."""
         if self.kind == "person" and self.person_id is not None:
             return person(self.person_id)
-        return PLATFORM if self.kind == "operator" else tenant(organization_id)
+        if self.kind == "operator":
+            return replace(PLATFORM, name=self.name)
+        return tenant(organization_id, name=self.name)
 
     def organization(self, asked: UUID | None, *, scope: str) -> UUID:
         """Return the organization this call is about, having checked that the caller may ask.

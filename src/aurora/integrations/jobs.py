@@ -26,7 +26,7 @@ from pgqueuer.ports.driver import Driver
 from psycopg.rows import dict_row
 
 from aurora.db.pool import Pool
-from aurora.db.transaction import Connection
+from aurora.db.transaction import Connection, named
 
 SCHEMA = "pgqueuer"
 SETTINGS = DBSettings(db_schema=SCHEMA)
@@ -188,7 +188,8 @@ def _schedule(queue: PgQueuer, pool: Pool, cron: Cron) -> None:
     @queue.schedule(cron.name, cron.expression, clean_old=True)
     async def run(_schedule: Schedule) -> None:
         try:
-            done = await cron.run(pool)
+            with named(f"job:{cron.name}"):
+                done = await cron.run(pool)
         except Exception:
             # One failure must not end the schedule; the next round tries again.
             log.exception("cron_failed", cron=cron.name)
@@ -201,5 +202,6 @@ def _schedule(queue: PgQueuer, pool: Pool, cron: Cron) -> None:
 def _enter(queue: PgQueuer, pool: Pool, job: Job) -> None:
     @queue.entrypoint(job.name, on_failure="hold")
     async def run(queued: QueuedJob) -> None:
-        await job.run(pool, queued.payload or b"")
+        with named(f"job:{job.name}"):
+            await job.run(pool, queued.payload or b"")
         log.info("job_done", job=job.name, job_id=queued.id)

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from aurora.core.errors import AuroraError, Malformed, Unauthorized
 from aurora.core.ids import request_id as new_request_id
 from aurora.db.pool import Pool
+from aurora.db.transaction import named
 from aurora.integrations.http import NO_STORE, HotRequest, HotRoute, problem, read_body
 
 from .identity import identify
@@ -140,7 +141,8 @@ class Server:
             body = await read_body(receive, max_bytes=MAX_BODY_BYTES)
             check_json(body)
             receive = _replay(body, receive)
-        await self.app(scope, receive, send)
+        with named(None if caller is None else caller.name, scope["aurora.request_id"]):
+            await self.app(scope, receive, send)
 
     async def _serve_hot(
         self,
@@ -158,7 +160,8 @@ class Server:
                     "Send an API key or a service token as 'Authorization: Bearer …'."
                 )
         body = await read_body(receive, max_bytes=route.max_body_bytes)
-        answer = await route.handler(HotRequest(body, headers, caller, self.pool()))
+        with named(None if caller is None else caller.name, scope["aurora.request_id"]):
+            answer = await route.handler(HotRequest(body, headers, caller, self.pool()))
         response = Response(answer, media_type="application/json", headers=NO_STORE)
         await response(scope, receive, send)
 

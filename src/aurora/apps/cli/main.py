@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -12,6 +15,7 @@ from aurora import __version__
 from aurora.apps import house
 from aurora.apps.cli import operating, schema
 from aurora.apps.settings import Settings, load_settings
+from aurora.db.transaction import named
 from aurora.integrations.terminal import Terminal, failing_clearly, out
 
 HELP = """\
@@ -38,6 +42,7 @@ GROUPS = {
     "invoice": ("invoices", "invoice"),
     "export": ("privacy", "export"),
     "erase": ("privacy", "erase"),
+    "audit": ("audit", "audit"),
 }
 
 
@@ -62,7 +67,17 @@ def configure(
     with failing_clearly():
         settings = load_settings(database_url=database_url)
     ctx.obj = _terminal(settings)
+    ctx.with_resource(named(_who_types()))
     ctx.meta[operating.SETTINGS] = settings
+
+
+def _who_types() -> str:
+    """Return who runs the command, for the audit; the account may have no name or an odd one."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        user = str(os.getuid())
+    return "cli:" + re.sub(r"[^\w.@-]", "_", user)[:100]
 
 
 def _terminal(settings: Settings) -> Terminal:

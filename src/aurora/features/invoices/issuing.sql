@@ -177,6 +177,18 @@ create or replace trigger invoices_touch_updated_at before update on invoices
   for each row execute function app.touch_updated_at();
 create or replace trigger legal_entities_touch_updated_at before update on legal_entities
   for each row execute function app.touch_updated_at();
+-- The document itself is immutable and stays; the audit tells what happened to it.
+select app.audit_table(
+  'public.invoices', 'invoice',
+  '{organization_id,subscription_id,legal_entity_id,kind,invoice_number,invoice_date,due_date,issued_at,kid,period_start,period_end,billed_at,subtotal,tax_rate,tax_amount,total,currency,status,paid_at,stripe_invoice_id,payment_method}',
+  p_ignored => '{created_at}',
+  p_verbs => '{insert:drafted,invoice_number:issued,status=paid:paid,status=overdue:overdue,status=void:voided}'
+);
+select app.audit_table(
+  'public.legal_entities', 'seller',
+  '{is_specimen,name,org_number,vat_registered,in_business_register,address,postal_code,city,country,email,phone,website,bank_account,iban,bic,time_zone,invoice_prefix,payment_days}',
+  p_ignored => '{created_at}', p_owner => ''
+);
 
 -- Until the real seller is entered there is a specimen, and its documents say so in large letters.
 insert into legal_entities (

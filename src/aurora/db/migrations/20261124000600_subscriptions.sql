@@ -98,6 +98,12 @@ create or replace trigger subscriptions_fill_billing before insert on subscripti
   for each row execute function app.fill_subscription_billing();
 create or replace trigger subscriptions_touch_updated_at before update on subscriptions
   for each row execute function app.touch_updated_at();
+select app.audit_table(
+  'public.subscriptions', 'subscription',
+  '{organization_id,plan_id,plan_name,price_monthly,price_yearly,currency,billing_period,current_period_start,current_period_end,billing_anchor,time_zone,months_billed,next_billing_at,status,cancel_at_period_end,cancelled_at,included_impressions,overage_rate,overage_model,quota_mode,features,stripe_subscription_id,stripe_customer_id}',
+  p_ignored => '{created_at}',
+  p_verbs => '{insert:started,status=cancelled:cancelled,status:status_changed,cancel_at_period_end=true:cancellation_scheduled,cancel_at_period_end=false:cancellation_withdrawn,plan_id:plan_changed,months_billed:billed}'
+);
 
 -- SECURITY DEFINER: the plan must be found also where it is no longer sold.
 create or replace function app.limit_new_key() returns trigger

@@ -41,6 +41,11 @@ comment on column plans.overage_rate is 'Price of 1000 impressions beyond the in
 
 create or replace trigger plans_touch_updated_at before update on plans
   for each row execute function app.touch_updated_at();
+select app.audit_table(
+  'public.plans', 'plan',
+  '{name,is_active,price_monthly,price_yearly,currency,included_impressions,overage_rate,overage_model,quota_mode,rate_limit_tier,rate_limit_per_hour,features}',
+  p_ignored => '{created_at,sort_order}', p_owner => ''
+);
 
 insert into plans (
   id, name, sort_order, price_monthly, price_yearly, included_impressions, overage_rate, quota_mode,

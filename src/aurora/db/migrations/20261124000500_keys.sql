@@ -184,6 +184,11 @@ create or replace trigger api_keys_touch_updated_at
   before update of name, description, kind, environment, scopes, rate_limit_tier, rate_limit_per_hour,
     status, expires_at, revoked_at, allowed_origins, ip_whitelist, metadata, key_hash
   on api_keys for each row execute function app.touch_updated_at();
+select app.audit_table(
+  'public.api_keys', 'api_key',
+  '{organization_id,created_by,key_prefix,name,kind,environment,scopes,rate_limit_tier,rate_limit_per_hour,status,expires_at,revoked_at,allowed_origins,ip_whitelist}',
+  p_ignored => '{created_at,last_used_at}', p_verbs => '{status=revoked:revoked,status=expired:expired}'
+);
 
 create or replace function app.expire_api_keys() returns integer
 language plpgsql set search_path = ''
