@@ -17,6 +17,7 @@ FEATURES = Path(__file__).parent.parent / "features"
 # In this order, because later rooms build on earlier ones; each with its SQL in the order it runs.
 ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "organizations": ("tables.sql", "logic.sql"),
+    "sign_in": ("tables.sql", "logic.sql"),
     "notifications": ("tables.sql", "logic.sql"),
     "plans": ("tables.sql", "logic.sql"),
     "keys": ("tables.sql", "logic.sql"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import platformdirs
 from pydantic import Field, SecretStr, ValidationError
@@ -12,6 +12,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from aurora.core.errors import AuroraError
 from aurora.core.secrets import generate_service_token
+
+if TYPE_CHECKING:
+    from aurora.integrations.access_tokens import AccessTokens
 
 TOKEN_FILE: Final = "service_token"  # noqa: S105 - a file name
 
@@ -39,6 +42,9 @@ class Settings(BaseSettings):
         port: Of the HTTP server on `host`.
         service_token: What operators send as Bearer; none means the one in `home`.
         database_pool_size: Connections of one API process.
+        public_url: Where people reach the server; none means http://127.0.0.1 and the port.
+        supabase_url: The Supabase project whose people sign in here, by its published keys.
+        supabase_jwt_secret: The same by its shared secret (HS256).
     """
 
     model_config = SettingsConfigDict(env_prefix="AURORA_", extra="ignore")
@@ -50,6 +56,32 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=1, le=65535)
     service_token: SecretStr | None = Field(None, min_length=24)
     database_pool_size: int = Field(8, ge=1, le=100)
+
+    public_url: str | None = None
+    supabase_url: str | None = None
+    supabase_jwt_secret: SecretStr | None = None
+
+    def address(self) -> str:
+        """Return where people reach the server: scheme, host, and port."""
+        if self.public_url is not None:
+            return self.public_url.rstrip("/")
+        host = "[::1]" if self.host == "::1" else "127.0.0.1"
+        return f"http://{host}:{self.port}"
+
+    def access_tokens(self) -> AccessTokens | None:
+        """Return what verifies Supabase's access tokens, or None where none are accepted.
+
+        Raises:
+            AccessTokenSettingsInvalid: The secret is too short, or the address not safe.
+        """
+        if self.supabase_url is None and self.supabase_jwt_secret is None:
+            return None
+        from aurora.integrations.access_tokens import AccessTokens
+
+        secret = self.supabase_jwt_secret
+        return AccessTokens(
+            secret=None if secret is None else secret.get_secret_value(), url=self.supabase_url
+        )
 
     def token(self) -> str:
         """Return the operators' token, made once and kept in `home` where none is set.
