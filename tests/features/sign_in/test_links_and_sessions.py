@@ -6,11 +6,11 @@ import asyncio
 
 import psycopg
 import pytest
+from tests.features.sign_in.conftest import EMAIL, PASSWORD, VISITOR, World
 
 from aurora.db.transaction import PLATFORM, Actor, person, tenant, transaction
 from aurora.features.sign_in import jobs, service, store
 from aurora.features.sign_in.model import MAX_SESSIONS, LinkInvalid, SessionNotFound
-from tests.features.sign_in.conftest import EMAIL, PASSWORD, VISITOR, World
 
 
 async def open_link(world: World, token: str) -> str:
