@@ -145,7 +145,7 @@ CHEATS = {
     "its own key": lambda: jwt.encode(
         claims(), EC_KEY, algorithm="ES256", headers={"jwk": jwk(EC_KEY, "x", "ES256")}
     ),
-    "a changed claim": lambda: "{0}.{1}.{2}".format(
+    "a changed claim": lambda: "{}.{}.{}".format(
         (good := signed(SECRET, "HS256").split("."))[0],
         signed(SECRET, "HS256", sub=str(uuid4())).split(".")[1],
         good[2],
@@ -231,6 +231,6 @@ async def test_a_key_set_is_read_up_to_a_limit_and_past_what_is_unknown() -> Non
         {"url": "file:///etc/passwd"},
     ],
 )
-def test_unsafe_settings_are_refused(settings: dict[str, str]) -> None:
+def test_unsafe_settings_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(AccessTokenSettingsInvalid):
         AccessTokens(**settings)

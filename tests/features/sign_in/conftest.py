@@ -16,6 +16,7 @@ import msgspec
 import psycopg
 import pytest
 import uvicorn
+from psycopg.conninfo import make_conninfo
 
 from aurora.apps.api.app import build
 from aurora.db.pool import Pool
@@ -111,7 +112,7 @@ Browser = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
 @pytest.fixture
-async def browser(pool: Pool) -> Browser:
+async def browser(database: str, pool: Pool) -> Browser:
     """Start a server, and give a client of it that keeps cookies."""
 
     @asynccontextmanager
@@ -122,7 +123,7 @@ async def browser(pool: Pool) -> Browser:
             listener.bind(("127.0.0.1", 0))
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             app = build(
-                dsn=pool.conninfo,
+                dsn=make_conninfo(database, user="aurora_app"),
                 service_token=SERVICE_TOKEN,
                 pool_size=4,
                 public_url=public_url or url,
@@ -130,7 +131,7 @@ async def browser(pool: Pool) -> Browser:
             )
             server = uvicorn.Server(uvicorn.Config(app, lifespan="on", log_config=None))
             serving = asyncio.create_task(server.serve([listener]))
-            while not server.started:
+            while not server.started:  # noqa: ASYNC110 - no event tells
                 await asyncio.sleep(0.01)
             try:
                 async with httpx.AsyncClient(base_url=url, trust_env=False) as client:

@@ -33,7 +33,7 @@ from aurora.features.sign_in.passwords import check_password, hash_password, ver
         "ø" * 501,
         EMAIL,
         "KARI@hotel.example",
-        "ｋａｒｉ＠ｈｏｔｅｌ．ｅｘａｍｐｌｅ",
+        "kari\uff20hotel.example",
         "half a surrogate \ud800",
         "\ufdfa" * 60,
     ],
