@@ -50,7 +50,7 @@ class Caller:
         organization_id: A key's.
         key_id: A key's.
         scopes: A key's or a service token's.
-        auth_id: A person's, `auth.users.id`.
+        person_id: A person's, `auth.users.id`.
         email: A person's.
         session_id: Where a person came with a cookie.
         is_operator: Whether a person runs the platform (`app.is_operator()`).
@@ -61,7 +61,7 @@ class Caller:
     organization_id: UUID | None = None
     key_id: UUID | None = None
     scopes: frozenset[str] = field(default_factory=frozenset)
-    auth_id: UUID | None = None
+    person_id: UUID | None = None
     email: str | None = None
     session_id: UUID | None = None
     is_operator: bool = False
@@ -75,8 +75,8 @@ class Caller:
     @property
     def name(self) -> str:
         """What the audit calls this caller: operator, key:<id>, user:<id>, service:<id>."""
-        if self.auth_id is not None:
-            return f"user:{self.auth_id}"
+        if self.person_id is not None:
+            return f"user:{self.person_id}"
         if self.key_id is not None:
             return f"key:{self.key_id}"
         return "operator" if self.token_id is None else f"service:{self.token_id}"
@@ -99,8 +99,8 @@ class Caller:
         """
         if self.acts_as_platform:
             return PLATFORM
-        if self.kind == "person" and self.auth_id is not None:
-            return person(self.auth_id, email=self.email)
+        if self.kind == "person" and self.person_id is not None:
+            return person(self.person_id, email=self.email)
         raise OperatorOnly
 
     def organization(self, asked: UUID | None, *, scope: str) -> UUID:
@@ -143,9 +143,9 @@ class Caller:
         Raises:
             SessionNeeded: The caller is no person, or came with another system's token.
         """
-        if self.auth_id is None or self.session_id is None:
+        if self.person_id is None or self.session_id is None:
             raise SessionNeeded
-        return self.auth_id, self.session_id
+        return self.person_id, self.session_id
 
 
 class OrganizationMissing(AuroraError):

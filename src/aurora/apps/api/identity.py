@@ -71,7 +71,7 @@ class Doorkeeper:
             found = await self.access_tokens.verify(credential)
             return Caller(
                 "person",
-                auth_id=found.subject,
+                person_id=found.subject,
                 email=found.email,
                 is_operator=await is_operator(pool, found.subject),
             )
@@ -94,7 +94,7 @@ class Doorkeeper:
             check_csrf(token, _text(headers, CSRF_HEADER.encode()))
         return Caller(
             "person",
-            auth_id=found.auth_id,
+            person_id=found.auth_id,
             email=found.email,
             session_id=found.id,
             is_operator=found.is_operator,

@@ -272,10 +272,10 @@ async def change_password(body: PasswordChange, who: Who, pool: Database) -> Res
 async def get_me(request: Request, who: Who, site: Where, pool: Database) -> Me:
     """Say whose credentials these are, and what they open."""
     organizations = []
-    if who.auth_id is not None:
+    if who.person_id is not None:
         organizations = [
             MembershipOut.model_validate(each)
-            for each in await service.list_memberships(pool, who.auth_id)
+            for each in await service.list_memberships(pool, who.person_id)
         ]
     cookie = request.cookies.get(site.session_cookie) if who.session_id is not None else None
     return Me(
@@ -284,7 +284,7 @@ async def get_me(request: Request, who: Who, site: Where, pool: Database) -> Me:
         is_operator=who.acts_as_platform,
         scopes=sorted(who.scopes),
         organization_id=who.organization_id,
-        auth_id=who.auth_id,
+        auth_id=who.person_id,
         email=who.email,
         organizations=organizations,
         csrf_token=None if cookie is None else csrf_token(cookie),
