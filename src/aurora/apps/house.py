@@ -24,6 +24,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
         "policies.sql",
     ),
     "audit": ("tables.sql", "logic.sql", "attached.sql"),
+    "sign_in": ("tables.sql", "logic.sql"),
     "notifications": ("tables.sql", "logic.sql"),
     "plans": ("tables.sql", "logic.sql"),
     "keys": ("tables.sql", "logic.sql", "policies.sql"),

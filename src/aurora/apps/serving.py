@@ -84,6 +84,8 @@ async def serve(
         service_token=settings.token(),
         pool_size=settings.database_pool_size,
         demo_key_prefix=demo_key_prefix,
+        public_url=settings.address(),
+        access_tokens=settings.access_tokens(),
     )
     server = _Server(
         uvicorn.Config(

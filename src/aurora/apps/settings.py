@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import platformdirs
@@ -15,6 +15,9 @@ from aurora.core.emails import EmailInvalid, check_email
 from aurora.core.errors import AuroraError
 from aurora.core.secrets import generate_service_token
 from aurora.integrations.mail import OUTBOX, PORTS, Post
+
+if TYPE_CHECKING:
+    from aurora.integrations.access_tokens import AccessTokens
 
 TOKEN_FILE: Final = "service_token"  # noqa: S105 - a file name
 
@@ -42,9 +45,11 @@ class Settings(BaseSettings):
         port: Of the HTTP server on `host`.
         service_token: What operators send as Bearer; none means the one in `home`.
         database_pool_size: Connections of one API process.
-        public_url: Where people reach this installation; it stands in mails.
+        public_url: Where people reach this installation; none means http://127.0.0.1 and the port.
         smtp_url: smtp://user:password@host:587 or smtps://…; none lays mail into `home`/outbox.
         mail_from: Who mail comes from.
+        supabase_url: The Supabase project whose people sign in here, by its published keys.
+        supabase_jwt_secret: The same by its shared secret (HS256).
     """
 
     model_config = SettingsConfigDict(env_prefix="AURORA_", extra="ignore")
@@ -59,6 +64,8 @@ class Settings(BaseSettings):
     public_url: str | None = Field(None, pattern=r"^https?://[^\s?#]+$")
     smtp_url: SecretStr | None = None
     mail_from: str = "aurora@localhost.localdomain"
+    supabase_url: str | None = None
+    supabase_jwt_secret: SecretStr | None = None
 
     @field_validator("smtp_url")
     @classmethod
@@ -80,9 +87,31 @@ class Settings(BaseSettings):
         """Return how mail leaves this installation."""
         return Post(
             sender=self.mail_from,
-            public_url=(self.public_url or f"http://{self.host}:{self.port}").rstrip("/"),
+            public_url=self.address(),
             outbox=self.home / OUTBOX,
             smtp_url=None if self.smtp_url is None else self.smtp_url.get_secret_value(),
+        )
+
+    def address(self) -> str:
+        """Return where people reach the server: scheme, host, and port."""
+        if self.public_url is not None:
+            return self.public_url.rstrip("/")
+        host = "[::1]" if self.host == "::1" else "127.0.0.1"
+        return f"http://{host}:{self.port}"
+
+    def access_tokens(self) -> AccessTokens | None:
+        """Return what verifies Supabase's access tokens, or None where none are accepted.
+
+        Raises:
+            AccessTokenSettingsInvalid: The secret is too short, or the address not safe.
+        """
+        if self.supabase_url is None and self.supabase_jwt_secret is None:
+            return None
+        from aurora.integrations.access_tokens import AccessTokens
+
+        secret = self.supabase_jwt_secret
+        return AccessTokens(
+            secret=None if secret is None else secret.get_secret_value(), url=self.supabase_url
         )
 
     def token(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
 
@@ -23,49 +23,97 @@ Receive = Callable[[], Awaitable[Any]]
 
 
 class ScopeMissing(Forbidden):
-    """The key does not carry the scope that this call needs."""
+    """The key or token does not carry the scope that this call needs."""
 
-    code, title = "scope_missing", "The API key does not have the scope that this call needs"
+    code, title = "scope_missing", "The key or token does not have the scope that this call needs"
 
 
 class OperatorOnly(Forbidden):
     """Only the platform's operators may do this."""
 
-    code, title = "operator_only", "Only an operator's service token may do this"
+    code, title = "operator_only", "Only an operator may do this"
+
+
+class SessionNeeded(Forbidden):
+    """Only a person with a session in a browser may do this."""
+
+    code, title = "session_needed", "Only a person who is signed in with a session may do this"
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who makes a request: an operator, an organization with its key, or a signed-in person."""
+    """Who makes a request.
 
-    kind: Literal["operator", "key", "person"]
+    Attributes:
+        kind: operator: everything. service: a service token in what it may not do everything of.
+            key: an organization with its key. person: somebody signed in.
+        organization_id: A key's.
+        key_id: A key's.
+        scopes: A key's or a service token's.
+        person_id: A person's, `auth.users.id`.
+        email: A person's.
+        session_id: Where a person came with a cookie.
+        is_operator: Whether a person runs the platform (`app.is_operator()`).
+        token_id: A stored service token's.
+    """
+
+    kind: Literal["operator", "service", "key", "person"]
     organization_id: UUID | None = None
     key_id: UUID | None = None
     scopes: frozenset[str] = field(default_factory=frozenset)
     person_id: UUID | None = None
+    email: str | None = None
+    session_id: UUID | None = None
+    is_operator: bool = False
+    token_id: UUID | None = None
+
+    @property
+    def acts_as_platform(self) -> bool:
+        """Whether row level security is not what limits this caller."""
+        return self.kind == "operator" or (self.kind == "person" and self.is_operator)
 
     @property
     def name(self) -> str:
-        """Who this is to the audit."""
-        return "operator" if self.kind == "operator" else f"key:{self.key_id}"
+        """What the audit calls this caller: operator, key:<id>, user:<id>, service:<id>."""
+        if self.person_id is not None:
+            return f"user:{self.person_id}"
+        if self.key_id is not None:
+            return f"key:{self.key_id}"
+        return "operator" if self.token_id is None else f"service:{self.token_id}"
 
     def actor(self, organization_id: UUID) -> Actor:
-        """Return who acts in the database on this organization's data."""
+        """Return who acts in the database on this organization's data.
+
+        Raises:
+            OperatorOnly: A service token without the scope: it has no rights of its own.
+        """
+        if self.kind == "key":
+            return tenant(organization_id)
+        return self.everywhere()
+
+    def everywhere(self) -> Actor:
+        """Return who acts where no single organization is named.
+
+        Raises:
+            OperatorOnly: The caller belongs to one organization, or is a limited service token.
+        """
+        if self.acts_as_platform:
+            return PLATFORM
         if self.kind == "person" and self.person_id is not None:
-            return person(self.person_id)
-        if self.kind == "operator":
-            return replace(PLATFORM, name=self.name)
-        return tenant(organization_id, name=self.name)
+            return person(self.person_id, email=self.email)
+        raise OperatorOnly
 
     def organization(self, asked: UUID | None, *, scope: str) -> UUID:
         """Return the organization this call is about, having checked that the caller may ask.
 
+        A person's membership is not checked here but by the row level security of `actor`.
+
         Raises:
-            ScopeMissing: A key without the scope.
+            ScopeMissing: A key or a service token without the scope.
             NotFound: A key that asks about another organization; the same as a missing one.
-            OperatorOnly: An operator who names no organization is told to.
+            OrganizationMissing: An operator or a person who names no organization is told to.
         """
-        if self.kind == "operator":
+        if self.kind in {"operator", "person"}:
             if asked is None:
                 raise OrganizationMissing
             return asked
@@ -75,21 +123,36 @@ class Caller:
             raise NotFound
         return self.organization_id
 
-    def must_be_operator(self) -> None:
-        """Refuse everybody but operators.
+    def must_be_operator(self, scope: str = "operator") -> None:
+        """Refuse everybody but operators, and service tokens that carry the scope.
 
         Raises:
-            OperatorOnly: The caller is an organization's key.
+            ScopeMissing: A service token without the scope.
+            OperatorOnly: The caller is an organization's key, or a person who is no operator.
         """
-        if self.kind != "operator":
+        if self.acts_as_platform:
+            return
+        if self.kind != "service":
             raise OperatorOnly
+        if scope not in self.scopes:
+            raise ScopeMissing(f"This call needs the scope {scope}.", scope=scope)
+
+    def must_have_session(self) -> tuple[UUID, UUID]:
+        """Return the person and the session.
+
+        Raises:
+            SessionNeeded: The caller is no person, or came with another system's token.
+        """
+        if self.person_id is None or self.session_id is None:
+            raise SessionNeeded
+        return self.person_id, self.session_id
 
 
 class OrganizationMissing(AuroraError):
-    """An operator must say which organization is meant."""
+    """Who belongs to more than one organization must say which is meant."""
 
     status, code = 422, "organization_id_missing"
-    title = "An operator's call must name organization_id"
+    title = "This call must name organization_id"
 
 
 def caller_of(request: Request) -> Caller:
@@ -101,7 +164,8 @@ def caller_of(request: Request) -> Caller:
     found = request.scope.get("aurora.caller")
     if not isinstance(found, Caller):
         raise Unauthorized(
-            "Send an API key or a service token as 'Authorization: Bearer …' or 'X-API-Key: …'."
+            "Send an API key or a service token as 'Authorization: Bearer …' or 'X-API-Key: …', "
+            "or sign in."
         )
     return found
 

@@ -16,6 +16,7 @@ from starlette.routing import Match
 
 from aurora import __version__
 from aurora.apps import house
+from aurora.apps.api.identity import Doorkeeper
 from aurora.apps.api.pages import page_routes
 from aurora.apps.api.server import InternalError, MethodNotAllowed, Server
 from aurora.core import clock
@@ -23,16 +24,19 @@ from aurora.core.errors import AuroraError, Invalid, Malformed, NotFound
 from aurora.db.migrator import check_schema
 from aurora.db.pool import Pool, open_pool
 from aurora.db.transaction import PLATFORM, transaction
+from aurora.features.sign_in.browser import Site
+from aurora.integrations.access_tokens import AccessTokens
 from aurora.integrations.http import problem
 
 MAX_FIELD_ERRORS = 20
+DEFAULT_URL = "http://127.0.0.1:8000"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 DESCRIPTION = """\
 Keys, limits, usage, and invoices of one organization after another.
 
-Send an organization's API key or an operator's service token as `Authorization: Bearer …`. Every
-4xx and 5xx is a problem document (RFC 9457) with a stable `code`. Times are ISO 8601 in UTC,
-amounts are decimal strings in major units.
+Send an organization's API key or an operator's service token as `Authorization: Bearer …`; people
+sign in and have a cookie. Every 4xx and 5xx is a problem document (RFC 9457) with a stable `code`.
+Times are ISO 8601 in UTC, amounts are decimal strings in major units.
 """
 
 
@@ -42,6 +46,8 @@ def build(
     service_token: str,
     pool_size: int = 8,
     demo_key_prefix: str | None = None,
+    public_url: str = DEFAULT_URL,
+    access_tokens: AccessTokens | None = None,
 ) -> Server:
     """Return the ASGI application; its lifespan opens and closes the pool.
 
@@ -50,7 +56,13 @@ def build(
         service_token: What operators send as Bearer.
         pool_size: Connections at the most.
         demo_key_prefix: Shown on the start page where the demo organization is there.
+        public_url: Where people reach it; cookies and links follow from this, not from requests.
+        access_tokens: Verifies Supabase's, where they are accepted.
+
+    Raises:
+        PublicUrlInvalid: Cookies would travel in the clear.
     """
+    site = Site(public_url)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -72,6 +84,7 @@ def build(
         redirect_slashes=False,
         routes=page_routes(now=clock.now, demo_key_prefix=demo_key_prefix),
     )
+    app.state.site = site
     for room in house.rooms():
         router = room.offered("api", "router")
         if router is not None:
@@ -84,7 +97,8 @@ def build(
         opened: Pool = app.state.pool
         return opened
 
-    return Server(app, hot=house.hot_routes(), service_token=service_token, pool=pool)
+    doorkeeper = Doorkeeper(service_token, site, access_tokens)
+    return Server(app, hot=house.hot_routes(), doorkeeper=doorkeeper, pool=pool)
 
 
 def _add_probes(app: FastAPI) -> None:
@@ -178,10 +192,20 @@ def _document(app: FastAPI) -> dict[str, Any]:
     schemas.update(found)
     schemas["Problem"] = PROBLEM_SCHEMA
     components["securitySchemes"] = {
-        "bearer": {"type": "http", "scheme": "bearer", "description": "Service token or API key."},
+        "bearer": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "Service token, API key, or access token.",
+        },
         "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "session": {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": app.state.site.session_cookie,
+            "description": "A person's; unsafe methods need X-CSRF-Token beside it.",
+        },
     }
-    document["security"] = [{"bearer": []}, {"api_key": []}]
+    document["security"] = [{"bearer": []}, {"api_key": []}, {"session": []}]
     for route in hot:
         document["paths"][route.path] = {"post": dict(route.operation)}
     refused = {

@@ -1,19 +1,31 @@
-"""Who makes a request: a service token, an organization's key, or nobody."""
+"""Who makes a request: an operator's token, an organization's key, a person, or nobody."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
 
 from aurora.core.errors import Forbidden, Unauthorized
-from aurora.core.secrets import equal
+from aurora.core.secrets import equal, is_service_token
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.gate.model import VerifyRequest
 from aurora.features.gate.service import is_worth_looking_up, verify
+from aurora.features.sign_in.browser import CSRF_HEADER, Site, check_csrf, cookie
+from aurora.features.sign_in.model import MAX_TOKEN_CHARACTERS
+from aurora.features.sign_in.service import find_session, is_operator
+from aurora.features.sign_in.service_tokens import find_service_token
+from aurora.integrations.access_tokens import MAX_TOKEN_BYTES, AccessTokens, looks_like_jwt
 from aurora.integrations.http import Caller
 
-MAX_CREDENTIAL_BYTES = 500
-OPERATOR = Caller("operator")
+MAX_CREDENTIAL_BYTES: Final = 500
+OPERATOR: Final = Caller("operator")
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+# Signing in must work whatever old cookie the browser still has, so none is asked for there; what
+# is asked there is the page's origin.
+SIGN_IN_PATHS: Final = "/v1/sign-in/"
+STATIC_PATHS: Final = "/static/"
 
 
 class KeyRefused(Unauthorized):
@@ -28,25 +40,75 @@ class SecretKeyNeeded(Forbidden):
     code, title = "secret_key_needed", "A publishable key opens widgets only; send a secret key"
 
 
-async def identify(headers: Mapping[bytes, bytes], pool: Pool, service_token: str) -> Caller | None:
-    """Return who sends these headers; None when no credentials came.
+@dataclass(frozen=True, slots=True)
+class Doorkeeper:
+    """Knows every kind of credentials.
 
-    Raises:
-        Unauthorized: Credentials came and are not accepted.
-        KeyRefused: The same for a key, with the reason.
-        SecretKeyNeeded: A publishable key: it is public, so it may neither read nor report here.
+    Attributes:
+        service_token: The operators' token from the settings; it may do everything.
+        site: Where people reach this platform, and so what their cookies are called.
+        access_tokens: Supabase's, where configured.
     """
-    credential = _credential(headers)
-    if credential is None:
-        return None
-    if not credential.startswith("tro_"):
-        if equal(credential, service_token):
+
+    service_token: str
+    site: Site
+    access_tokens: AccessTokens | None = None
+
+    async def identify(
+        self, method: str, path: str, headers: Mapping[bytes, bytes], pool: Pool
+    ) -> Caller | None:
+        """Return who sends this; None when no credentials came, or an old cookie.
+
+        Raises:
+            Unauthorized: Credentials came and are not accepted.
+            KeyRefused: The same for a key, with the reason.
+            CsrfRefused: A living session's cookie came without proof that the person meant it.
+        """
+        credential = _credential(headers)
+        if credential is None:
+            return await self._from_cookie(method, path, headers, pool)
+        if credential.startswith("tro_"):
+            return await _from_key(credential, headers, pool)
+        if equal(credential, self.service_token):
             return OPERATOR
-        raise Unauthorized("The token is neither an API key nor the operators' service token.")
-    origin = headers.get(b"origin")
-    asked = VerifyRequest(
-        key=credential, origin=None if origin is None else origin.decode("latin-1")
-    )
+        if is_service_token(credential):
+            return await _from_service_token(credential, method, pool)
+        if self.access_tokens is not None and looks_like_jwt(credential):
+            found = await self.access_tokens.verify(credential)
+            return Caller(
+                "person",
+                person_id=found.subject,
+                email=found.email,
+                is_operator=await is_operator(pool, found.subject),
+            )
+        raise Unauthorized("The credentials are neither an API key nor a token that is known here.")
+
+    async def _from_cookie(
+        self, method: str, path: str, headers: Mapping[bytes, bytes], pool: Pool
+    ) -> Caller | None:
+        token = cookie(headers, self.site.session_cookie)
+        if token is None or len(token) > MAX_TOKEN_CHARACTERS:
+            return None
+        if path.startswith((SIGN_IN_PATHS, STATIC_PATHS)):
+            return None
+        async with transaction(pool, PLATFORM) as conn:
+            found = await find_session(conn, token)
+        if found is None:
+            return None
+        if method not in SAFE_METHODS:
+            self.site.check_origin(_text(headers, b"origin"))
+            check_csrf(token, _text(headers, CSRF_HEADER.encode()))
+        return Caller(
+            "person",
+            person_id=found.auth_id,
+            email=found.email,
+            session_id=found.id,
+            is_operator=found.is_operator,
+        )
+
+
+async def _from_key(credential: str, headers: Mapping[bytes, bytes], pool: Pool) -> Caller:
+    asked = VerifyRequest(key=credential, origin=_text(headers, b"origin"))
     if not is_worth_looking_up(asked):
         raise KeyRefused("This is not an API key: its checksum is wrong.", reason="MALFORMED")
     async with transaction(pool, PLATFORM, read_only=True) as conn:
@@ -56,6 +118,22 @@ async def identify(headers: Mapping[bytes, bytes], pool: Pool, service_token: st
     if verdict.kind == "publishable":
         raise SecretKeyNeeded
     return Caller("key", verdict.organization_id, verdict.key_id, frozenset(verdict.scopes))
+
+
+async def _from_service_token(credential: str, method: str, pool: Pool) -> Caller:
+    async with transaction(pool, PLATFORM) as conn:
+        found = await find_service_token(conn, credential)
+    if found is None:
+        raise Unauthorized("The service token is unknown, expired, or revoked.")
+    scopes = frozenset(found.scopes)
+    # What reads asks for no scope of its own: read is the right to every GET.
+    whole = "operator" in scopes or ("read" in scopes and method in SAFE_METHODS)
+    return Caller("operator" if whole else "service", scopes=scopes, token_id=found.id)
+
+
+def _text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
+    value = headers.get(name)
+    return None if value is None else value.decode("latin-1")
 
 
 def _credential(headers: Mapping[bytes, bytes]) -> str | None:
@@ -69,6 +147,7 @@ def _credential(headers: Mapping[bytes, bytes]) -> str | None:
         found = headers.get(b"x-api-key", b"").strip()
         if not found:
             return None
-    if len(found) > MAX_CREDENTIAL_BYTES:
+    text = found[: MAX_TOKEN_BYTES + 1].decode("latin-1")
+    if len(text) > (MAX_TOKEN_BYTES if looks_like_jwt(text) else MAX_CREDENTIAL_BYTES):
         raise Unauthorized
-    return found.decode("latin-1")
+    return text

@@ -17,9 +17,9 @@ from aurora.core.errors import AuroraError, Malformed, Unauthorized
 from aurora.core.ids import request_id as new_request_id
 from aurora.db.pool import Pool
 from aurora.db.transaction import named
-from aurora.integrations.http import NO_STORE, HotRequest, HotRoute, problem, read_body
+from aurora.integrations.http import NO_STORE, Caller, HotRequest, HotRoute, problem, read_body
 
-from .identity import identify
+from .identity import Doorkeeper
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_HEADER_BYTES = 64 * 1024
@@ -62,7 +62,7 @@ class Server:
     Args:
         app: The FastAPI application for everything that is not hot.
         hot: Routes that no framework stands before.
-        service_token: What operators send.
+        doorkeeper: Knows who sends a request.
         pool: Opened by the application's lifespan, so it is asked for at each request.
     """
 
@@ -71,10 +71,10 @@ class Server:
         app: ASGIApp,
         *,
         hot: tuple[HotRoute, ...],
-        service_token: str,
+        doorkeeper: Doorkeeper,
         pool: Callable[[], Pool],
     ) -> None:
-        self.app, self.service_token, self.pool = app, service_token, pool
+        self.app, self.doorkeeper, self.pool = app, doorkeeper, pool
         self.hot = {route.path: route for route in hot}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,7 +133,7 @@ class Server:
             await self._serve_hot(route, scope, headers, receive, send)
             return
         _refuse_zero_bytes(scope)
-        caller = await identify(headers, self.pool(), self.service_token)
+        caller = await self._identify(scope, headers)
         if caller is not None:
             scope["aurora.caller"] = caller
             send = _never_stored(send)
@@ -143,6 +143,9 @@ class Server:
             receive = _replay(body, receive)
         with named(None if caller is None else caller.name, scope["aurora.request_id"]):
             await self.app(scope, receive, send)
+
+    async def _identify(self, scope: Scope, headers: dict[bytes, bytes]) -> Caller | None:
+        return await self.doorkeeper.identify(scope["method"], scope["path"], headers, self.pool())
 
     async def _serve_hot(
         self,
@@ -154,7 +157,7 @@ class Server:
     ) -> None:
         caller = None
         if not route.public:
-            caller = await identify(headers, self.pool(), self.service_token)
+            caller = await self._identify(scope, headers)
             if caller is None:
                 raise Unauthorized(
                     "Send an API key or a service token as 'Authorization: Bearer …'."

@@ -34,6 +34,7 @@ app = typer.Typer(
 GROUPS = {
     "org": ("organizations", "org"),
     "user": ("organizations", "user"),
+    "token": ("sign_in", "token"),
     "key": ("keys", "key"),
     "plan": ("plans", "plan"),
     "subscription": ("subscriptions", "subscription"),

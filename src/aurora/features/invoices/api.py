@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from aurora.core.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from aurora.db.pool import Pool
-from aurora.db.transaction import PLATFORM, Actor, transaction
+from aurora.db.transaction import Actor, transaction
 from aurora.features.invoices import billing_run, service
 from aurora.features.invoices.model import Invoice
 from aurora.features.organizations.service import get_organization
@@ -184,7 +184,7 @@ async def get_invoice_pdf(
 @router.post("/v1/billing/runs")
 async def run_billing(body: NewBillingRun, who: Who, pool: Database) -> BillingRunOut:
     """Bill every subscription that is due (operators); safe to send again after a lost answer."""
-    who.must_be_operator()
+    who.must_be_operator("billing:run")
     return BillingRunOut.model_validate(await billing_run.run_billing(pool, **body.model_dump()))
 
 
@@ -195,7 +195,7 @@ async def _read(invoice_id: UUID, who: Caller, pool: Pool) -> Invoice:
 
 def _actor(who: Caller) -> Actor:
     if who.organization_id is None:
-        return PLATFORM
+        return who.everywhere()
     if BILLING_SCOPE not in who.scopes:
         raise ScopeMissing(f"This call needs the scope {BILLING_SCOPE}.", scope=BILLING_SCOPE)
     return who.actor(who.organization_id)

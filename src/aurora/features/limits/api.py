@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.limits import service
+from aurora.features.organizations.service import get_organization
 from aurora.features.subscriptions.model import SubscriptionNotFound
 from aurora.integrations.http import Caller, caller_of, pool_of
 
@@ -37,6 +38,10 @@ async def get_quota(
 ) -> QuotaOut:
     """Return how much of the running month's quota is used."""
     organization = who.organization(organization_id, scope="analytics:read")
+    if who.kind == "person":
+        # What one belongs to is what row level security lets one see.
+        async with transaction(pool, who.actor(organization), read_only=True) as conn:
+            await get_organization(conn, organization)
     async with transaction(pool, PLATFORM, read_only=True) as conn:
         found = await service.find_quota(conn, organization)
     if found is None:

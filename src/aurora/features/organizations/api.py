@@ -160,9 +160,8 @@ async def list_organizations(
     cursor: Annotated[str | None, Query(max_length=600)] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE)] = DEFAULT_PAGE_SIZE,
 ) -> OrganizationPage:
-    """List organizations, newest first (operators)."""
-    who.must_be_operator()
-    async with transaction(pool, PLATFORM, read_only=True) as conn:
+    """List organizations, newest first: all to an operator, one's own to a person."""
+    async with transaction(pool, who.everywhere(), read_only=True) as conn:
         page = await service.list_organizations(conn, cursor=cursor, limit=limit)
     return OrganizationPage(
         items=[OrganizationOut.model_validate(item) for item in page.items],

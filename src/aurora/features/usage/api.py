@@ -36,6 +36,8 @@ async def post_events(request: HotRequest) -> bytes:
     who = request.caller
     if who is None:
         raise Unauthorized
+    if who.kind != "key":
+        who.must_be_operator("usage:write")
     batch = decode_batch(request.body)
     sender = service.Sender(organization_id=who.organization_id, key_id=who.key_id)
     async with transaction(request.pool, PLATFORM, statement_timeout_ms=INGEST_TIMEOUT_MS) as conn:
