@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,6 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from tests.conftest import TEST_SETTINGS
 
 from aurora.db.embedded import EmbeddedServer
@@ -20,7 +23,8 @@ from aurora.db.migrator import migrate
 ROOT = Path(__file__).parents[2]
 MIGRATIONS = ROOT / "src/aurora/db/migrations"
 DEBIAN = Path("/usr/lib/postgresql/15")
-SQUAWK_TIMEOUT_S = 60
+DEBIAN_SHARE = Path("/usr/share/postgresql/15/extension")
+TOOL_TIMEOUT_S = 60
 
 # Functions in PL/pgSQL; one that is a trigger once for each table that it stands on.
 CHECKED = """
@@ -39,16 +43,21 @@ order by 1, 3
 """
 
 
+def _shared(folder: str) -> Path:
+    """Let the account that PostgreSQL runs as under root pass through."""
+    Path(folder).chmod(0o711)
+    return Path(folder) / "home"
+
+
 @pytest.fixture(scope="module")
 async def debian() -> AsyncIterator[str]:
     """The DSN of a migrated database on Debian's PostgreSQL 15, which has plpgsql_check."""
     if not (DEBIAN / "lib/plpgsql_check.so").exists():
         pytest.skip("postgresql-15-plpgsql-check is not installed")
     with tempfile.TemporaryDirectory(prefix="aurora-debian-") as folder:
-        # Under root PostgreSQL runs as an account of its own, which must pass through.
-        Path(folder).chmod(0o711)
-        home = Path(folder) / "home"
-        server = EmbeddedServer.start(home, settings=TEST_SETTINGS, binaries=DEBIAN / "bin")
+        server = EmbeddedServer.start(
+            _shared(folder), settings=TEST_SETTINGS, binaries=DEBIAN / "bin"
+        )
         await migrate(server.dsn())
         yield server.dsn()
         server.stop()
@@ -78,11 +87,38 @@ async def test_plpgsql_check_finds_the_wrong_version(debian: str) -> None:
     assert any("no_such_column" in str(row) for row in found)
 
 
+def _libpq(dsn: str) -> dict[str, str]:
+    """Return a DSN as the variables that psql reads; pg_prove hands no whole DSN on."""
+    names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE"}
+    parts = conninfo_to_dict(dsn)
+    return {variable: str(parts[name]) for name, variable in names.items()}
+
+
+def test_every_pgtap_test_passes(debian: str) -> None:
+    program = shutil.which("pg_prove")
+    if program is None or not (DEBIAN_SHARE / "pgtap.control").exists():
+        pytest.skip("postgresql-15-pgtap is not installed")
+    with psycopg.connect(debian) as connection:
+        connection.execute("create extension if not exists pgtap")
+    tests = sorted(str(file) for file in (ROOT / "supabase/tests").glob("*.test.sql"))
+    assert tests
+    done = subprocess.run(
+        [program, *tests],
+        env={**os.environ, **_libpq(debian)},
+        capture_output=True,
+        text=True,
+        timeout=TOOL_TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Result: PASS" in done.stdout
+
+
 def squawk(*files: Path) -> str:
     done = subprocess.run(
         [Path(sys.executable).parent / "squawk", "--config", ROOT / ".squawk.toml",
          "--reporter", "gcc", *files],
-        capture_output=True, text=True, timeout=SQUAWK_TIMEOUT_S, check=False,
+        capture_output=True, text=True, timeout=TOOL_TIMEOUT_S, check=False,
     )  # fmt: skip
     assert done.returncode in (0, 1), done.stderr
     return re.sub(r"(?m)^.*\(checked .*\n?", "", done.stdout)
