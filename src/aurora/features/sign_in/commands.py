@@ -12,7 +12,7 @@ from aurora.core.clock import now
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.sign_in import service_tokens
-from aurora.features.sign_in.model import NewServiceToken, ServiceToken, TokenScope
+from aurora.features.sign_in.model import NewServiceToken, ServiceToken
 from aurora.integrations.terminal import JsonOption, as_plain, run, show
 
 token = typer.Typer(help="Service tokens of the operators' programs.", no_args_is_help=True)
@@ -36,8 +36,8 @@ def create_token(
     ctx: typer.Context,
     name: Annotated[str, typer.Option(help="What it is for: 'Nightly billing'.")],
     scope: Annotated[
-        list[TokenScope],
-        typer.Option(help="Repeat for several; operator may do everything."),
+        list[str],
+        typer.Option(help="operator, read, usage:write, or billing:run; repeat for several."),
     ],
     days: Annotated[
         int, typer.Option(min=1, max=MAX_DAYS, help="After how many days it expires.")

@@ -18,7 +18,6 @@ from aurora.core.errors import (
 
 LinkPurpose = Literal["sign_in", "password_reset"]
 Method = Literal["password", "link"]
-TokenScope = Literal["operator", "read", "usage:write", "billing:run"]
 
 IDLE_TIMEOUT: Final = timedelta(hours=12)
 """A session that nobody used for this long is over (OWASP ASVS 5.0, 7.3.1)."""
