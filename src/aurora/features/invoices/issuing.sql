@@ -151,7 +151,7 @@ as $$
 declare
   -- Payment moves; the document does not.
   v_movable constant text[] :=
-    '{status,paid_at,payment_method,stripe_invoice_id,pdf_url,metadata,updated_at}';
+    '{status,paid_at,payment_method,stripe_invoice_id,pdf_url,metadata,updated_at}'::text[];
 begin
   if old.status in ('draft', 'void') then
     return case tg_op when 'DELETE' then old else new end;

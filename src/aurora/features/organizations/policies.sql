@@ -2,11 +2,11 @@
 
 revoke execute on function
   app.role_rank(text), app.my_organizations(text), app.my_open_organizations(text), app.my_users(),
-  app.is_operator(), app.visible_organizations(), app.visible_users(), app.guard_membership(),
-  app.keep_an_owner() from public;
+  app.is_operator(), app.readable_organizations(), app.visible_organizations(), app.visible_users(),
+  app.guard_membership(), app.keep_an_owner() from public;
 grant execute on function
   app.role_rank(text), app.my_organizations(text), app.my_open_organizations(text), app.my_users(),
-  app.is_operator() to authenticated, service_role;
+  app.is_operator(), app.readable_organizations() to authenticated, service_role;
 grant execute on function app.visible_organizations(), app.visible_users()
   to authenticated, service_role, tenant;
 

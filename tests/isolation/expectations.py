@@ -1,0 +1,174 @@
+"""What each identity may do to each relation and function; what is not named here fails.
+
+A rule speaks of rows of the identity's own organization. Rows of another one are nobody's to touch;
+only the operator has the same rights in every organization.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from tests.isolation.identities import ADMINS, MEMBERS, NONE, OPERATOR, TENANT, VIEWERS, Who
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The rights in one relation.
+
+    Attributes:
+        whose: The column that says whose a row is; None where all rows are the platform's.
+        reads: Who sees rows.
+        inserts: Who adds rows.
+        updates: Who changes which column.
+        deletes: Who removes rows.
+        also_granted: Roles with the rights of readers and changers, to whom no row here answers.
+        hidden: Columns that nobody reads.
+        row: Members that make a copied row one that may be inserted.
+        values: What a column is changed to, where null would prove nothing.
+        target: Which rows changes are tried on, where not all are alike.
+    """
+
+    whose: str | None = "organization_id"
+    reads: Who = NONE
+    inserts: Who = NONE
+    updates: Mapping[str, Who] = field(default_factory=dict)
+    deletes: Who = NONE
+    also_granted: frozenset[str] = frozenset()
+    hidden: frozenset[str] = frozenset()
+    row: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, str] = field(default_factory=dict)
+    target: str = "true"
+
+
+def _each(who: Who, columns: str) -> dict[str, Who]:
+    return dict.fromkeys(columns.split(), who)
+
+
+CLOSED: Final = Rule()
+PLATFORM: Final = Rule(whose=None)
+USAGE: Final = Rule(reads=VIEWERS | TENANT)
+
+RELATIONS: Final[dict[str, Rule]] = {
+    "public.organizations": Rule(
+        whose="id",
+        reads=VIEWERS | TENANT,
+        updates=_each(
+            ADMINS,
+            "name domain email phone address city postal_code country org_number vat_number"
+            " billing_email invoice_reference settings",
+        ),
+    ),
+    "public.users": Rule(
+        reads=VIEWERS,
+        inserts=ADMINS,
+        updates=_each(ADMINS, "name avatar_url role status"),
+        row={"status": "invited", "role": "viewer"},
+        values={"role": "'viewer'", "status": "'inactive'"},
+        target="role = 'member' and auth_id is null",
+    ),
+    "public.api_keys": Rule(
+        reads=MEMBERS | TENANT,
+        inserts=ADMINS,
+        updates=_each(ADMINS, "name description status allowed_origins ip_whitelist"),
+        hidden=frozenset({"key", "key_hash"}),
+        row={"created_by": ""},
+    ),
+    "public.plans": Rule(whose=None, reads=VIEWERS | TENANT | {"nobody"}),
+    "public.subscriptions": Rule(reads=VIEWERS | TENANT),
+    "public.invoices": Rule(reads=ADMINS | TENANT),
+    "public.notifications": Rule(
+        reads=VIEWERS - OPERATOR,
+        updates=_each(VIEWERS - OPERATOR, "read read_at"),
+        # A tenant reads them on behalf of a member, whom the matrix' tenant does not name.
+        also_granted=frozenset({"tenant"}),
+    ),
+    "public.widget_instances": Rule(reads=VIEWERS | TENANT),
+    "public.usage_analytics": USAGE,
+    "public.usage_deltas": USAGE,
+    "public.usage_daily": USAGE,
+    "public.usage_hourly": USAGE,
+    "public.usage_visitors": USAGE,
+    "public.usage_daily_rows": USAGE,
+    "public.usage_hourly_rows": USAGE,
+    "public.daily_usage_summary": USAGE,
+    # Claims of event ids and places in imported files are the platform's own business.
+    "public.usage_event_ids": CLOSED,
+    "public.usage_imports": CLOSED,
+    "public.legal_entities": PLATFORM,
+    "public.invoice_counters": PLATFORM,
+    "app.clock": PLATFORM,
+    "auth.users": PLATFORM,
+    "aurora.migrations": PLATFORM,
+}
+# Whole schemas that nobody but the platform enters.
+CLOSED_SCHEMAS: Final = {"usage_partitions": CLOSED, "pgqueuer": PLATFORM}
+
+_EVERYBODY_SIGNED_IN: Final[Who] = VIEWERS | {"nobody"}
+FUNCTIONS: dict[str, Who] = {
+    "auth.jwt": _EVERYBODY_SIGNED_IN,
+    "auth.uid": _EVERYBODY_SIGNED_IN,
+    "app.now": _EVERYBODY_SIGNED_IN | TENANT,
+    "app.refuse": _EVERYBODY_SIGNED_IN | TENANT,
+    "app.touch_updated_at": _EVERYBODY_SIGNED_IN | TENANT,
+    "app.is_email": _EVERYBODY_SIGNED_IN | TENANT,
+    "app.set_organization": TENANT,
+    "app.role_rank": _EVERYBODY_SIGNED_IN,
+    "app.my_organizations": _EVERYBODY_SIGNED_IN,
+    "app.my_open_organizations": _EVERYBODY_SIGNED_IN,
+    "app.my_users": _EVERYBODY_SIGNED_IN,
+    "app.is_operator": _EVERYBODY_SIGNED_IN,
+    "app.readable_organizations": _EVERYBODY_SIGNED_IN,
+    "app.visible_organizations": _EVERYBODY_SIGNED_IN | TENANT,
+    "app.visible_users": _EVERYBODY_SIGNED_IN | TENANT,
+    "app.base62": _EVERYBODY_SIGNED_IN,
+    "app.crc32": _EVERYBODY_SIGNED_IN,
+    "app.is_api_key": _EVERYBODY_SIGNED_IN,
+    "app.hash_api_key": _EVERYBODY_SIGNED_IN,
+    "public.generate_api_key": _EVERYBODY_SIGNED_IN,
+}
+# Of the platform alone. Triggers need no right to run at the time they fire.
+FUNCTIONS |= dict.fromkeys(
+    (
+        "app.guard_membership",
+        "app.keep_an_owner",
+        "app.keep_dead_keys_dead",
+        "app.expire_api_keys",
+        "app.notify_members",
+        "app.limit_new_key",
+        "app.billing_moment",
+        "app.fill_subscription_billing",
+        "app.has_usage_partition",
+        "app.ensure_usage_partitions",
+        "app.usage_event_key",
+        "app.is_successful",
+        "app.open_usage_staging",
+        "app.ingest_staged_usage",
+        "app.fold_usage",
+        "app.count_closed_visitors",
+        "app.count_billable",
+        "app.forget_usage_event_ids",
+        "public.track_usage",
+        "app.quota_month",
+        "app.quota_state",
+        "app.warn_of_quota",
+        "app.warn_of_quotas",
+        "app.tax_for",
+        "app.mod10",
+        "public.calculate_monthly_bill",
+        "app.draft_invoice",
+        "app.advance_subscription",
+        "app.bill_subscription",
+        "app.issue_invoice",
+        "app.protect_issued_invoice",
+    ),
+    NONE,
+)
+
+
+def rule_of(relation: str) -> Rule | None:
+    """Return the rule that names a relation, or None."""
+    schema = re.split(r"\.", relation, maxsplit=1)[0]
+    return RELATIONS.get(relation) or CLOSED_SCHEMAS.get(schema)

@@ -1,0 +1,178 @@
+"""What each HTTP route is to an organization's key, and the requests that try foreign ids on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tests.isolation.identities import ORGANIZATIONS, thing_of
+
+
+@dataclass(frozen=True)
+class Access:
+    """The statuses that are right: for nobody, and for the key of A with ids of B, and of A."""
+
+    nobody: int
+    foreign: frozenset[int]
+    own: int
+
+
+OPEN: Final = Access(nobody=200, foreign=frozenset({200}), own=200)
+OPERATORS: Final = Access(nobody=401, foreign=frozenset({403}), own=403)
+OWN: Final = Access(nobody=401, foreign=frozenset({404}), own=200)
+# No organization is named: the key's own is meant.
+IMPLIED: Final = Access(nobody=401, foreign=frozenset({200}), own=200)
+
+ROUTES: Final[dict[str, Access]] = {
+    "POST /v1/organizations": OPERATORS,
+    "GET /v1/organizations": OPERATORS,
+    "GET /v1/organizations/{organization_id}": OWN,
+    "POST /v1/organizations/{organization_id}/users": OPERATORS,
+    "GET /v1/organizations/{organization_id}/users": OPERATORS,
+    "GET /v1/notifications": OPERATORS,
+    "GET /v1/plans": IMPLIED,
+    "POST /v1/organizations/{organization_id}/keys": OPERATORS,
+    "GET /v1/organizations/{organization_id}/keys": OPERATORS,
+    "POST /v1/organizations/{organization_id}/keys/{key_id}/revoke": OPERATORS,
+    "POST /v1/organizations/{organization_id}/subscription": OPERATORS,
+    "GET /v1/organizations/{organization_id}/subscription": OWN,
+    "POST /v1/organizations/{organization_id}/subscription/cancel": OPERATORS,
+    "GET /v1/usage/summary": OWN,
+    "GET /v1/quota": OWN,
+    "GET /v1/invoices": OWN,
+    "GET /v1/invoices/{invoice_id}": OWN,
+    "GET /v1/invoices/{invoice_id}/pdf": OWN,
+    "POST /v1/billing/runs": OPERATORS,
+    "GET /healthz": OPEN,
+    "GET /readyz": OPEN,
+    # Foreign keys and organizations are rejected one event at a time.
+    "POST /v1/usage/events": IMPLIED,
+    # A verdict is about the key in the body, whoever asks.
+    "POST /v1/keys/verify": OPEN,
+}
+
+# The rows of world.sql that a parameter or field of this name could mean.
+_NUMBERS: Final = {
+    "user_id": 4,
+    "key_id": 10,
+    "api_key_id": 10,
+    "subscription_id": 20,
+    "invoice_id": 30,
+    "widget_id": 40,
+}
+# For bodies of which the document shows no example.
+_BODIES: Final[dict[str, dict[str, Any]]] = {"NewBillingRun": {"as_of": "2026-01-01"}}
+
+
+class Unnamed(LookupError):
+    """A route or an id that the matrix does not know yet."""
+
+
+def id_of(name: str, organization: str) -> str:
+    """Return the id that a parameter gets.
+
+    Raises:
+        Unnamed: Nobody said what the parameter means.
+    """
+    if name == "organization_id":
+        return str(ORGANIZATIONS[organization])
+    if name not in _NUMBERS:
+        raise Unnamed(f"say in routes.py which row of world.sql the parameter {name} means")
+    return str(thing_of(organization, _NUMBERS[name]))
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A request, whose ids it carries, and the statuses that are right for the key of A."""
+
+    route: str
+    url: str
+    whose: str
+    right: frozenset[int]
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Any = None
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        return self.route.split()[0]
+
+    def __str__(self) -> str:
+        return f"{self.route} with ids of {self.whose}: {self.url} {dict(self.query)}"
+
+
+def attempts(document: Mapping[str, Any]) -> Iterator[Attempt]:
+    """Yield the requests that the OpenAPI document allows with ids of A, of B, and of both.
+
+    Raises:
+        Unnamed: No rule names a route.
+    """
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            route = f"{method.upper()} {path}"
+            if route not in ROUTES:
+                raise Unnamed(f"no rule in routes.py names {route}")
+            yield from _of_operation(route, path, operation, document)
+
+
+def _of_operation(
+    route: str, path: str, operation: Mapping[str, Any], document: Mapping[str, Any]
+) -> Iterator[Attempt]:
+    access = ROUTES[route]
+    parameters = operation.get("parameters", [])
+    in_path = [p["name"] for p in parameters if p["in"] == "path"]
+    in_query = [p["name"] for p in parameters if p["in"] == "query" and p["name"].endswith("_id")]
+    schema = operation.get("requestBody", {}).get("content", {}).get("application/json")
+    own_path = {name: id_of(name, "A") for name in in_path}
+    own_body = None if schema is None else _example(schema, document, "A")
+
+    needed = {p["name"]: id_of(p["name"], "A") for p in parameters if _is_needed(p)}
+
+    own = frozenset({access.own})
+    yield Attempt(route, path.format(**own_path), "A", own, needed, own_body)
+    if in_path:
+        foreign = {name: id_of(name, "B") for name in in_path}
+        yield Attempt(route, path.format(**foreign), "B", access.foreign, body=own_body)
+    if len(in_path) > 1:
+        mixed = {**own_path, in_path[-1]: id_of(in_path[-1], "B")}
+        yield Attempt(route, path.format(**mixed), "A and B", access.foreign, body=own_body)
+    for name in in_query:
+        query = {name: id_of(name, "B")}
+        yield Attempt(route, path.format(**own_path), "B", access.foreign, query, own_body)
+    if schema is not None:
+        body = _example(schema, document, "B")
+        yield Attempt(route, path.format(**own_path), "B", access.foreign, body=body)
+
+
+def _is_needed(parameter: Mapping[str, Any]) -> bool:
+    return bool(parameter["in"] == "query" and parameter.get("required"))
+
+
+def _example(content: Mapping[str, Any], document: Mapping[str, Any], organization: str) -> Any:
+    """Return the documented example with every id in it replaced, and those missing added."""
+    if "example" in content:
+        return _with_ids(content["example"], content["schema"], document, organization)
+    schema = _resolved(content["schema"], document)
+    shown = schema.get("examples") or [_BODIES.get(schema.get("title", ""), {})]
+    return _with_ids(shown[0], schema, document, organization)
+
+
+def _with_ids(
+    value: Any, schema: Mapping[str, Any], document: Mapping[str, Any], organization: str
+) -> Any:
+    schema = _resolved(schema, document)
+    if isinstance(value, list):
+        return [_with_ids(each, schema.get("items", {}), document, organization) for each in value]
+    if not isinstance(value, dict):
+        return value
+    names = {name for name in schema.get("properties", {}) if name.endswith("_id")}
+    return {**value, **{name: id_of(name, organization) for name in names}}
+
+
+def _resolved(schema: Mapping[str, Any], document: Mapping[str, Any]) -> Mapping[str, Any]:
+    reference = schema.get("$ref")
+    if reference is None:
+        return schema
+    found: Mapping[str, Any] = document["components"]["schemas"][reference.rsplit("/", 1)[-1]]
+    return found

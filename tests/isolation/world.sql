@@ -1,0 +1,46 @@
+-- One organization with a row in every table; {letter} is a or b, and {place} stands before every id.
+insert into auth.users (id, email)
+select ('{place}00000000000' || n)::uuid, 'secret-{letter}' || n || '@hotel.example' from generate_series(1, 4) n;
+
+insert into organizations (id, name, slug, email, address, postal_code, city, status)
+values ('{place}000000000000', 'Secret {letter}', 'hotel-{letter}', 'secret-{letter}@hotel.example',
+  'Secret {letter}', '9008', 'Secret {letter}', 'active');
+
+insert into users (id, organization_id, auth_id, email, name, role)
+select ('{place}00000000000' || n)::uuid, '{place}000000000000', ('{place}00000000000' || n)::uuid,
+  'secret-{letter}' || n || '@hotel.example', 'Secret {letter}', (array['viewer', 'member', 'admin', 'owner'])[n]
+from generate_series(1, 4) n;
+insert into users (id, organization_id, email, name, role)
+values ('{place}000000000005', '{place}000000000000', 'secret-{letter}5@hotel.example', 'Secret {letter}', 'member');
+
+insert into api_keys (id, organization_id, created_by, key, name, scopes)
+values ('{place}000000000010', '{place}000000000000', '{place}000000000004', generate_api_key(), 'Secret {letter}',
+  '["aurora:read", "analytics:read", "widgets:embed"]');
+
+insert into subscriptions (
+  id, organization_id, plan_id, plan_name, price_monthly, current_period_start, current_period_end
+) values (
+  '{place}000000000020', '{place}000000000000', 'premium', 'Secret {letter}', 7000,
+  date_trunc('month', now()), date_trunc('month', now()) + interval '1 month'
+);
+
+-- A draft may still be renamed; only then is it issued.
+select app.bill_subscription('{place}000000000020', current_date);
+update invoices set id = '{place}000000000030' where organization_id = '{place}000000000000';
+select app.issue_invoice('{place}000000000030');
+
+insert into notifications (organization_id, user_id, type, title, message)
+select '{place}000000000000', ('{place}00000000000' || n)::uuid, 'usage_limit', 'Secret {letter}', 'Secret {letter}'
+from generate_series(1, 4) n;
+
+insert into widget_instances (organization_id, id, api_key_id, widget_type, instance_id, origin)
+values ('{place}000000000000', '{place}000000000040', '{place}000000000010', 'forecast', 'secret-{letter}',
+  'https://secret-{letter}.example');
+
+-- Folded usage of a closed day; unfolded.sql adds what is not folded.
+select track_usage('{place}000000000000', '{place}000000000010', '/secret-{letter}', p_event_id => 'one',
+  p_ip_address => '192.0.2.1', p_timestamp => now() - interval '2 days');
+select app.fold_usage();
+select app.count_closed_visitors();
+insert into usage_imports (organization_id, file_key, file_name)
+values ('{place}000000000000', 'secret-{letter}', 'secret-{letter}.log');
