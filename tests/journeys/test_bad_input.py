@@ -224,13 +224,18 @@ async def test_a_bad_organization_is_refused(name: str, operator: httpx.AsyncCli
     assert problem_of(response)["code"] == code
 
 
-async def test_settings_64_levels_deep_are_read_back(operator: httpx.AsyncClient) -> None:
-    settings: dict[str, Any] = json.loads(nested(63))
+async def test_metadata_is_free_64_levels_deep_and_settings_are_not(
+    operator: httpx.AsyncClient,
+) -> None:
+    deep: dict[str, Any] = json.loads(nested(63))
     made = await operator.post(
-        "/v1/organizations", json={**ORGANIZATION, "slug": a_slug(), "settings": settings}
+        "/v1/organizations", json={**ORGANIZATION, "slug": a_slug(), "metadata": deep}
     )
     assert made.status_code == 201, made.text
-    assert made.json()["settings"] == settings
+    refused = await operator.post(
+        "/v1/organizations", json={**ORGANIZATION, "slug": a_slug(), "settings": deep}
+    )
+    assert problem_of(refused)["errors"][0]["code"] == "extra_forbidden"
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "nonsense"])

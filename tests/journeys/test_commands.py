@@ -27,7 +27,8 @@ PASSWORD = "HunterTwoOfTheFjord"
 ORGANIZATION = {
     *("id", "created_at", "updated_at", "name", "slug", "domain", "email", "phone", "address"),
     *("city", "postal_code", "country", "org_number", "vat_number", "billing_email"),
-    *("invoice_reference", "status", "trial_ends_at", "settings"),
+    *("invoice_reference", "status", "trial_ends_at", "settings", "deleted_at"),
+    *("org_number_unverified", "vat_number_unverified"),
 }
 USER = {
     *("id", "created_at", "updated_at", "organization_id", "email", "name", "avatar_url", "role"),

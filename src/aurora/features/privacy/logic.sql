@@ -42,15 +42,17 @@ comment on function app.person_account(uuid[]) is 'What is known of sign-in acco
 create or replace function app.erase_mail(p_emails text[]) returns void
 language plpgsql security definer set search_path = ''
 as $$
-begin
+declare
   -- The queue is installed beside the schema, so it may be missing here.
-  if to_regclass('pgqueuer.pgqueuer') is not null then
-    execute $sql$
-      delete from pgqueuer.pgqueuer q
+  v_queue constant regclass := to_regclass('pgqueuer.pgqueuer');
+begin
+  if v_queue is not null then
+    execute format($sql$
+      delete from %s q
       where q.entrypoint = 'mail_send'
         and case when q.entrypoint = 'mail_send'
           then lower(convert_from(q.payload, 'UTF8')::jsonb ->> 'to') = any ($1) end
-    $sql$ using p_emails;
+    $sql$, v_queue) using p_emails;
   end if;
 end
 $$;

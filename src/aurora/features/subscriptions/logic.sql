@@ -83,7 +83,6 @@ create or replace trigger organizations_keep_while_billed before update of delet
   execute function app.keep_billed_organization();
 
 revoke execute on function app.keep_billed_organization() from public;
-grant execute on function app.keep_billed_organization() to authenticated, service_role;
 revoke execute on function app.billing_moment(date, integer, text), app.fill_subscription_billing(),
   app.limit_new_key() from public;
 grant execute on function app.billing_moment(date, integer, text), app.fill_subscription_billing()
