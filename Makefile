@@ -15,12 +15,12 @@ test: ## check, then every test in a real PostgreSQL and a real browser [ARGS="-
 	@$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
-check: .venv/dev.stamp ## the fast half of test: style, types, floors, and house rules
+check: .venv/dev.stamp ## the fast half of test: style, types, floors, house rules, and SQL
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --config .importlinter
-	$(BIN)/python -m pytest tests/rules -q
+	$(BIN)/python -m pytest tests/rules tests/db/test_catalogue.py tests/db/test_sql_quality.py -q
 
 bench: .venv/dev.stamp ## run every benchmark, or one, and say which goals are met [name=gate]
 	@$(BIN)/python scripts/run_benchmarks.py $(name)

@@ -56,6 +56,18 @@ async def test_an_admin_changes_members_and_leaves_owners_alone(alone: Pool) -> 
     assert await ran(alone, OWNER, promote, "owner", MEMBER) == 1
 
 
+async def test_an_admin_cannot_accept_an_invitation_for_the_invited(alone: Pool) -> None:
+    invite = (
+        "insert into users (organization_id, email, name, status) values (%s, %s, 'N', 'invited')"
+    )
+    assert await ran(alone, ADMIN, invite, A, "asked@hotel.example") == 1
+    accept = "update users set status = 'active' where email = 'asked@hotel.example'"
+    for who in (ADMIN, OWNER):
+        with pytest.raises(RoleForbidden):
+            await ran(alone, who, accept)
+    assert await ran(alone, None, accept) == 1
+
+
 async def test_only_an_owner_invites_an_owner_and_nobody_invites_an_active_person(
     alone: Pool,
 ) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import smtplib
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -54,12 +54,13 @@ class Mail:
     Attributes:
         to: A checked address, `aurora.core.emails.check_email`.
         subject: One line.
-        text: Plain text; PUBLIC_URL in it is replaced when it is sent.
+        text: Plain text; PUBLIC_URL in it is replaced when it is sent. It may hold a link that
+            opens something, so it does not stand in the `repr`.
     """
 
     to: str
     subject: str
-    text: str
+    text: str = field(repr=False)
 
     def __post_init__(self) -> None:
         """Refuse whatever could become a header of its own, before it is enqueued.

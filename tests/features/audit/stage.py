@@ -82,3 +82,9 @@ async def tamper(database: str, *statements: str, **values: object) -> None:
         await owner.execute("set session_replication_role = replica")
         for statement in statements:
             await owner.execute(statement.encode(), values or None)
+
+
+async def change(pool: Pool, statement: str, *values: object, acting_as: Actor = PLATFORM) -> None:
+    """Change something and commit."""
+    async with transaction(pool, acting_as) as conn:
+        await conn.execute(statement.encode(), values or None)

@@ -73,11 +73,14 @@ async def test_a_request_is_recorded_with_its_id_and_its_caller(
     assert (await last_event(pool, await an_organization(pool)))["actor"] == "database:service_role"
 
 
-def test_a_key_acts_under_its_own_id() -> None:
-    organization_id, key_id = uuid4(), uuid4()
-    actor = Caller("key", organization_id, key_id).actor(organization_id)
-    assert (actor.role, actor.name) == ("tenant", f"key:{key_id}")
-    assert Caller("operator").actor(organization_id).name == "operator"
+def test_callers_have_names_by_which_they_are_found_again() -> None:
+    known = uuid4()
+    assert Caller("operator").name == "operator"
+    assert Caller("operator", token_id=known).name == f"service:{known}"
+    assert Caller("service", token_id=known).name == f"service:{known}"
+    assert Caller("key", uuid4(), known).name == f"key:{known}"
+    # A person who is an operator is told as the person.
+    assert Caller("person", person_id=known, is_operator=True).name == f"user:{known}"
 
 
 async def test_operators_read_the_audit_page_by_page(api: httpx.AsyncClient, pool: Pool) -> None:

@@ -157,10 +157,14 @@ async def test_the_last_owner_of_an_organization_is_not_erased_from_under_it(
     assert await where(house, KARI) == before, "nothing, not half"
 
 
-async def test_an_erased_organization_keeps_its_documents_and_nothing_personal(
+async def test_an_erased_organization_keeps_its_documents_its_audit_and_nothing_personal(
     house: House, code_of: CodeOf
 ) -> None:
     mine, _, _ = await a_life(house)
+    company = {"name": "Unmistakable Hotel AS", "city": "Unmistakable Bay", "address": "Gata 77"}
+    async with house.client() as operator:
+        changed = await operator.patch(f"/v1/organizations/{mine['id']}", json=company)
+        assert changed.status_code == 200, changed.text
     path = f"/v1/organizations/{mine['id']}/erase"
     counts = "select count(*), sum(case when billable then 1 else 0 end) from usage_analytics"
     documents = "select * from invoices where status <> 'draft' order by id"
@@ -185,6 +189,10 @@ async def test_an_erased_organization_keeps_its_documents_and_nothing_personal(
     assert await strip_usage(house.pool, UUID(mine["id"])) == 0
     for gone in (VISITOR, "Visitor/1.0", "visitor@b.no", "ev-visitor", "other.owner@lyngen"):
         assert await where(house, gone) == set(), gone
+    # The chain cannot forget what the company was called; of where people reach it, it never knew.
+    assert await where(house, company["name"]) == {"audit_events"}
+    assert await where(house, company["city"]) == {"audit_events"}
+    assert await where(house, company["address"]) == set()
     assert await house.rows(counts) == usage
     assert await house.rows(documents) == issued
     alive = "select count(*) from api_keys where status <> 'revoked' and organization_id = %s"

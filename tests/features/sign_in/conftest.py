@@ -30,6 +30,7 @@ from aurora.integrations.jobs import install
 EMAIL = "kari@hotel.example"
 PASSWORD = "correct horse battery"
 SERVICE_TOKEN = "a-service-token-of-the-tests-only"
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 VISITOR = Visitor(place="192.0.2.1", user_agent_family="Firefox")
 
 
@@ -79,6 +80,15 @@ class World:
             made = await service.make_link(conn, address=email, purpose=purpose)
         assert made is not None
         return made[1]
+
+    async def last_event(self, organization_id: UUID) -> tuple[Any, ...]:
+        """Return what was recorded last of an organization, and of whom."""
+        [event] = await self.admin(
+            "select action, actor from audit_events where organization_id = %s"
+            " order by sequence desc limit 1",
+            organization_id,
+        )
+        return event
 
     async def later(self, interval: str) -> None:
         """Turn the database's clock forward."""

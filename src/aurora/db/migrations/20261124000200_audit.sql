@@ -183,7 +183,7 @@ begin
     v_value := nullif(split_part(split_part(v_rule, ':', 1), '=', 2), '');
     if v_column = lower(tg_op) or (
       tg_op = 'UPDATE' and v_old -> v_column is distinct from v_new -> v_column
-      and (v_value is null or v_value = v_new ->> v_column)
+      and (v_value is null or v_value = coalesce(v_new ->> v_column, 'null'))
     ) then
       v_verb := split_part(v_rule, ':', 2);
       exit;
@@ -237,7 +237,7 @@ begin
 end
 $$;
 comment on function app.audit_table(regclass, text, text[], text[], text[], text) is
-  'Audits a table: of p_recorded the values are kept, of p_ignored nothing, of every other column only that it changed. p_verbs: ''status=revoked:revoked''.';
+  'Audits a table: of p_recorded the values are kept, of p_ignored nothing, of every other column only that it changed. p_verbs: ''status=revoked:revoked'', the first that fits.';
 
 create or replace function app.seal_audit() returns trigger
 language plpgsql security definer set search_path = ''
@@ -305,7 +305,7 @@ end
 $$;
 comment on function app.refuse_audit_change() is 'Trigger: nobody changes, deletes, or empties what was recorded.';
 
--- Where the triggers hang, who may read, and what is recorded of organizations and their people.
+-- Where the triggers hang, who may read, and what is recorded of organizations, members, and invitations.
 
 do $$
 begin
@@ -328,14 +328,19 @@ create or replace trigger audit_heads_refuse_truncate before truncate on audit_h
 -- person is erased; the chain, which cannot forget, holds only that it changed.
 select app.audit_table(
   'public.organizations', 'organization',
-  '{name,slug,domain,city,postal_code,country,org_number,vat_number,status,trial_ends_at,settings,deleted_at}',
+  '{name,slug,domain,city,postal_code,country,org_number,org_number_unverified,vat_number,vat_number_unverified,status,trial_ends_at,settings,deleted_at,erased_at}',
   p_ignored => '{created_at}',
-  p_verbs => '{status:status_changed,deleted_at:deleted,settings:settings_changed}',
+  p_verbs => '{erased_at:erased,status:status_changed,deleted_at=null:restored,deleted_at:deleted,settings:settings_changed}',
   p_owner => 'id'
 );
 select app.audit_table(
-  'public.users', 'member', '{organization_id,auth_id,role,status}', p_ignored => '{created_at,last_login_at}',
-  p_verbs => '{insert:added,delete:removed,role:role_changed,status:status_changed}'
+  'public.users', 'member', '{organization_id,auth_id,role,status,erased_at}',
+  p_ignored => '{created_at,last_login_at}',
+  p_verbs => '{insert:added,delete:removed,erased_at:erased,role:role_changed,status:status_changed}'
+);
+select app.audit_table(
+  'public.invitations', 'invitation', '{organization_id,invited_by,role,expires_at,accepted_at,revoked_at}',
+  p_ignored => '{created_at,language,sent_count}', p_verbs => '{accepted_at:accepted,revoked_at:revoked}'
 );
 
 revoke execute on function

@@ -310,6 +310,12 @@ $$;
 comment on function app.use_service_token(text, interval) is
   'Which living service token this is, and moves its last_used_at; no row where it is revoked, expired, or unknown.';
 
+-- Operators' tokens are nobody's but the platform's, so they stand in its own chain.
+select app.audit_table(
+  'public.service_tokens', 'service_token', '{name,scopes,expires_at,revoked_at}',
+  p_ignored => '{created_at,last_used_at}', p_verbs => '{revoked_at:revoked}', p_owner => ''
+);
+
 revoke execute on function app.keeps_passwords(), app.must_keep_passwords(), app.find_credentials(text),
   app.find_person_credentials(uuid), app.set_password(uuid, text, text),
   app.make_sign_in_link(text, text, text, interval), app.use_sign_in_link(text, text),

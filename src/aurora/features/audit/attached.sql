@@ -1,4 +1,4 @@
--- Where the triggers hang, who may read, and what is recorded of organizations and their people.
+-- Where the triggers hang, who may read, and what is recorded of organizations, members, and invitations.
 
 do $$
 begin
@@ -21,14 +21,19 @@ create or replace trigger audit_heads_refuse_truncate before truncate on audit_h
 -- person is erased; the chain, which cannot forget, holds only that it changed.
 select app.audit_table(
   'public.organizations', 'organization',
-  '{name,slug,domain,city,postal_code,country,org_number,vat_number,status,trial_ends_at,settings,deleted_at}',
+  '{name,slug,domain,city,postal_code,country,org_number,org_number_unverified,vat_number,vat_number_unverified,status,trial_ends_at,settings,deleted_at,erased_at}',
   p_ignored => '{created_at}',
-  p_verbs => '{status:status_changed,deleted_at:deleted,settings:settings_changed}',
+  p_verbs => '{erased_at:erased,status:status_changed,deleted_at=null:restored,deleted_at:deleted,settings:settings_changed}',
   p_owner => 'id'
 );
 select app.audit_table(
-  'public.users', 'member', '{organization_id,auth_id,role,status}', p_ignored => '{created_at,last_login_at}',
-  p_verbs => '{insert:added,delete:removed,role:role_changed,status:status_changed}'
+  'public.users', 'member', '{organization_id,auth_id,role,status,erased_at}',
+  p_ignored => '{created_at,last_login_at}',
+  p_verbs => '{insert:added,delete:removed,erased_at:erased,role:role_changed,status:status_changed}'
+);
+select app.audit_table(
+  'public.invitations', 'invitation', '{organization_id,invited_by,role,expires_at,accepted_at,revoked_at}',
+  p_ignored => '{created_at,language,sent_count}', p_verbs => '{accepted_at:accepted,revoked_at:revoked}'
 );
 
 revoke execute on function

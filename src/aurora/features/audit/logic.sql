@@ -115,7 +115,7 @@ begin
     v_value := nullif(split_part(split_part(v_rule, ':', 1), '=', 2), '');
     if v_column = lower(tg_op) or (
       tg_op = 'UPDATE' and v_old -> v_column is distinct from v_new -> v_column
-      and (v_value is null or v_value = v_new ->> v_column)
+      and (v_value is null or v_value = coalesce(v_new ->> v_column, 'null'))
     ) then
       v_verb := split_part(v_rule, ':', 2);
       exit;
@@ -169,7 +169,7 @@ begin
 end
 $$;
 comment on function app.audit_table(regclass, text, text[], text[], text[], text) is
-  'Audits a table: of p_recorded the values are kept, of p_ignored nothing, of every other column only that it changed. p_verbs: ''status=revoked:revoked''.';
+  'Audits a table: of p_recorded the values are kept, of p_ignored nothing, of every other column only that it changed. p_verbs: ''status=revoked:revoked'', the first that fits.';
 
 create or replace function app.seal_audit() returns trigger
 language plpgsql security definer set search_path = ''

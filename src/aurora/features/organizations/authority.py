@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from aurora.core.errors import NotFound
 from aurora.db.transaction import Connection
 from aurora.features.organizations import store
 from aurora.features.organizations.model import OrganizationNotFound, Role, RoleForbidden
@@ -61,15 +60,17 @@ async def place_of(conn: Connection, who: Caller, organization_id: UUID) -> Plac
     Raises:
         NotFound: The organization is not the key's, or the person has no active membership in it.
         OperatorOnly: A key of the organization: keys read, people and operators manage.
+        ScopeMissing: A service token that is not an operator's.
     """
-    if who.kind == "operator":
+    if who.acts_as_platform:
         return OPERATOR
     if who.kind == "key":
         if organization_id != who.organization_id:
             raise OrganizationNotFound(f"There is no organization {organization_id}.")
         raise OperatorOnly("An API key cannot do this; a person of the organization can.")
     if who.person_id is None:
-        raise NotFound
+        who.must_be_operator()
+        return OPERATOR
     user = await store.find_user_by_auth_id(conn, organization_id, who.person_id)
     if user is None:
         raise OrganizationNotFound(f"There is no organization {organization_id}.")

@@ -117,6 +117,10 @@ begin
   if app.is_operator() then
     return new;
   end if;
+  -- Else an admin could make a member of an address whose owner never agreed.
+  if old.status = 'invited' and new.status = 'active' then
+    perform app.refuse('role_forbidden', 'An invitation becomes a membership when it is accepted.');
+  end if;
   if not old.organization_id = any (array(
     select app.my_organizations(case when 'owner' in (old.role, new.role) then 'owner' else 'admin' end)
   )) then

@@ -86,11 +86,14 @@ begin
       response_time_ms integer, cached boolean, widget_type text, widget_impression boolean, billable boolean,
       origin text, user_agent text, ip_address inet, country_code text, metadata jsonb
     ) on commit delete rows;
+  elsif exists (select from pg_temp.usage_staging) then
+    -- An earlier batch of this transaction: it was taken, and must not be taken for this one.
+    truncate pg_temp.usage_staging;
   end if;
 end
 $$;
 comment on function app.open_usage_staging() is
-  'Makes this session''s staging table where it is missing; COPY fills it, ingest_staged_usage() takes it.';
+  'Makes or empties this session''s staging table; COPY fills it, ingest_staged_usage() takes it.';
 
 create or replace function app.ingest_staged_usage()
 returns table (ordinal integer, is_conflict boolean)

@@ -66,6 +66,10 @@ as $$
 declare
   v_counted integer;
 begin
+  -- Not beside a fold: it reopens days by removing their counts, and would not see those made here.
+  if not pg_try_advisory_xact_lock(hashtextextended('aurora.fold_usage', 0)) then
+    return 0;
+  end if;
   insert into public.usage_visitors (organization_id, date, api_key_id, visitors)
   select d.organization_id, d.date, d.api_key_id, (
     select count(distinct a.ip_address) from public.usage_analytics a
@@ -85,15 +89,15 @@ begin
 end
 $$;
 comment on function app.count_closed_visitors(integer) is
-  'Counts the distinct visitors of days that are over; returns how many (organization, day, key) it counted.';
+  'Counts the distinct visitors of days that are over; returns how many (organization, day, key). 0 also during a fold.';
 
 create or replace view usage_daily_rows with (security_invoker = true) as
 select organization_id, date, api_key_id, endpoint, widget_type, country_code, requests, impressions,
-  billable, successful, failed, cached, response_time_ms_sum, response_time_count
+  billable, successful, failed, cached, response_time_ms_sum, response_time_count, true as is_folded
 from usage_daily
 union all
 select organization_id, (hour at time zone 'UTC')::date, api_key_id, endpoint, widget_type, country_code,
-  requests, impressions, billable, successful, failed, cached, response_time_ms_sum, response_time_count
+  requests, impressions, billable, successful, failed, cached, response_time_ms_sum, response_time_count, false
 from usage_deltas;
 comment on view usage_daily_rows is 'Folded and unfolded usage by UTC day. Sum it: one key may stand in several rows.';
 
@@ -109,11 +113,12 @@ create or replace view daily_usage_summary with (security_invoker = true) as
 select d.organization_id, d.api_key_id, d.date, d.total_requests, d.widget_impressions, d.successful_requests,
   d.failed_requests, d.cached_requests, d.avg_response_time,
   coalesce(
-    (
+    -- A late event makes the count of its day wrong before it is folded, too.
+    case when d.is_folded then (
       select v.visitors from usage_visitors v
       where v.organization_id = d.organization_id and v.date = d.date
         and v.api_key_id = coalesce(d.api_key_id, '00000000-0000-0000-0000-000000000000')
-    ),
+    ) end,
     (
       select count(distinct a.ip_address) from usage_analytics a
       where a.organization_id = d.organization_id and a.date = d.date
@@ -127,7 +132,8 @@ from (
     sum(r.successful)::bigint as successful_requests,
     sum(r.failed)::bigint as failed_requests,
     sum(r.cached)::bigint as cached_requests,
-    sum(r.response_time_ms_sum) / nullif(sum(r.response_time_count), 0) as avg_response_time
+    sum(r.response_time_ms_sum) / nullif(sum(r.response_time_count), 0) as avg_response_time,
+    bool_and(r.is_folded) as is_folded
   from usage_daily_rows r
   group by r.organization_id, nullif(r.api_key_id, '00000000-0000-0000-0000-000000000000'), r.date
 ) d;
