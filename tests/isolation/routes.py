@@ -21,6 +21,8 @@ class Access:
 OPEN: Final = Access(nobody=200, foreign=frozenset({200}), own=200)
 OPERATORS: Final = Access(nobody=401, foreign=frozenset({403}), own=403)
 OWN: Final = Access(nobody=401, foreign=frozenset({404}), own=200)
+# Of people: a key hears 403 about its own organization, 404 about any other.
+MANAGED: Final = Access(nobody=401, foreign=frozenset({403, 404}), own=403)
 # No organization is named: the key's own is meant.
 IMPLIED: Final = Access(nobody=401, foreign=frozenset({200}), own=200)
 
@@ -29,7 +31,24 @@ ROUTES: Final[dict[str, Access]] = {
     "GET /v1/organizations": OPERATORS,
     "GET /v1/organizations/{organization_id}": OWN,
     "POST /v1/organizations/{organization_id}/users": OPERATORS,
-    "GET /v1/organizations/{organization_id}/users": OPERATORS,
+    "PATCH /v1/organizations/{organization_id}": MANAGED,
+    "DELETE /v1/organizations/{organization_id}": MANAGED,
+    "POST /v1/organizations/{organization_id}/status": MANAGED,
+    "POST /v1/organizations/{organization_id}/restore": MANAGED,
+    "GET /v1/organizations/{organization_id}/users": MANAGED,
+    "GET /v1/organizations/{organization_id}/users/{user_id}": MANAGED,
+    "PATCH /v1/organizations/{organization_id}/users/{user_id}": MANAGED,
+    "DELETE /v1/organizations/{organization_id}/users/{user_id}": MANAGED,
+    "POST /v1/organizations/{organization_id}/invitations": MANAGED,
+    "GET /v1/organizations/{organization_id}/invitations": MANAGED,
+    "POST /v1/organizations/{organization_id}/invitations/{invitation_id}/resend": MANAGED,
+    "DELETE /v1/organizations/{organization_id}/invitations/{invitation_id}": MANAGED,
+    "GET /v1/organizations/{organization_id}/export": MANAGED,
+    "POST /v1/organizations/{organization_id}/erase": MANAGED,
+    "POST /v1/people/export": OPERATORS,
+    "POST /v1/people/erase": OPERATORS,
+    # Whoever has the token of the mail; a wrong one is unknown to everybody.
+    "POST /v1/invitations/accept": Access(nobody=404, foreign=frozenset({404}), own=404),
     "GET /v1/notifications": OPERATORS,
     "GET /v1/plans": IMPLIED,
     "POST /v1/organizations/{organization_id}/keys": OPERATORS,
@@ -60,9 +79,16 @@ _NUMBERS: Final = {
     "subscription_id": 20,
     "invoice_id": 30,
     "widget_id": 40,
+    "invitation_id": 60,
 }
 # For bodies of which the document shows no example.
-_BODIES: Final[dict[str, dict[str, Any]]] = {"NewBillingRun": {"as_of": "2026-01-01"}}
+_BODIES: Final[dict[str, dict[str, Any]]] = {
+    "NewBillingRun": {"as_of": "2026-01-01"},
+    "Acceptance": {"token": "x" * 43},
+    "PersonAsked": {"email": "kari@hotel.example"},
+    "PersonErasure": {"email": "kari@hotel.example", "confirm": "kari@hotel.example"},
+    "OrganizationErasure": {"confirm": "hotel"},
+}
 
 
 class Unnamed(LookupError):
