@@ -115,7 +115,7 @@ JOIN subscriptions s ON o.id = s.organization_id
 WHERE ua.timestamp >= NOW() - INTERVAL '3 months'
 GROUP BY o.id, o.name, month, s.included_impressions
 ORDER BY month DESC, impressions DESC;
-"""  # noqa: E501 - the document's own line
+"""
 
 PERFORMANCE_BY_ENDPOINT: Final = """\
 SELECT

@@ -158,8 +158,7 @@ async def test_ten_years_of_billing_moments_are_the_same(
     asked: psycopg.AsyncConnection[Any], anchor: date
 ) -> None:
     found = await asked.execute(
-        "select app.billing_moment(%s::date, n, %s)"
-        " from generate_series(0, %s) as n order by n",
+        "select app.billing_moment(%s::date, n, %s) from generate_series(0, %s) as n order by n",
         (anchor, OSLO, MONTHS_IN_TEN_YEARS),
     )
     moments = [moment for (moment,) in await found.fetchall()]

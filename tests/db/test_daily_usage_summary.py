@@ -74,7 +74,7 @@ STEPS = st.one_of(
 YESTERDAY = Event(1, 1, 0, 200, shown=True, ms=5, visitor=1)
 
 
-class Undone(Exception):  # noqa: N818 - not an error: it ends an example without a trace
+class Undone(Exception):
     """Rolls the example back."""
 
 

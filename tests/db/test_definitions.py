@@ -153,7 +153,7 @@ async def test_the_rooms_files_and_the_migrations_lead_to_the_same_database(
     "forgotten",
     [
         "drop index invoices_due_date_idx",
-        "drop policy \"An organization sees its keys\" on api_keys",
+        'drop policy "An organization sees its keys" on api_keys',
         "grant select (key_hash) on api_keys to authenticated",
         "create or replace function app.is_successful(p_status_code integer) returns boolean"
         " language sql immutable parallel safe as $$ select p_status_code = 200 $$",

@@ -63,7 +63,9 @@ def columns(connection: psycopg.Connection[Any], query: Query) -> dict[str, int]
     place = {name: f"${number}" for number, name in enumerate(query.parameters, 1)}
     text = re.sub(r"%\((\w+)\)s", lambda found: place[found[1]], query.text).replace("%%", "%")
     prepared = connection.pgconn.prepare(b"", text.encode())
-    assert prepared.status == pq.ExecStatus.COMMAND_OK, f"{query}: {prepared.error_message.decode()}"
+    assert prepared.status == pq.ExecStatus.COMMAND_OK, (
+        f"{query}: {prepared.error_message.decode()}"
+    )
     described = connection.pgconn.describe_prepared(b"")
     names = [(described.fname(n) or b"").decode() for n in range(described.nfields)]
     assert len(names) == len(set(names)), f"{query} gives a column twice: {names}"
@@ -168,7 +170,9 @@ MUTANTS = {
     "a column that is no more": rewritten("overage_rate, ", "overage_price, "),
     "a column of another type": rewritten("overage_rate, ", "overage_rate::text as overage_rate, "),
     "a model that is none": dataclasses.replace(right(), model="Tariff"),
-    "a table the platform may not read": dataclasses.replace(right(), text="select * from app.clock"),
+    "a table the platform may not read": dataclasses.replace(
+        right(), text="select * from app.clock"
+    ),
 }
 
 

@@ -22,6 +22,8 @@ from aurora.db.migrator import migrate
 
 ROOT = Path(__file__).parents[2]
 MIGRATIONS = ROOT / "src/aurora/db/migrations"
+FEATURES = ROOT / "src/aurora/features"
+PGTAP_TESTS = ROOT / "supabase/tests"
 DEBIAN = Path("/usr/lib/postgresql/15")
 DEBIAN_SHARE = Path("/usr/share/postgresql/15/extension")
 TOOL_TIMEOUT_S = 60
@@ -100,7 +102,7 @@ def test_every_pgtap_test_passes(debian: str) -> None:
         pytest.skip("postgresql-15-pgtap is not installed")
     with psycopg.connect(debian) as connection:
         connection.execute("create extension if not exists pgtap")
-    tests = sorted(str(file) for file in (ROOT / "supabase/tests").glob("*.test.sql"))
+    tests = sorted(str(file) for file in PGTAP_TESTS.glob("*.test.sql"))
     assert tests
     done = subprocess.run(
         [program, *tests],
@@ -112,6 +114,29 @@ def test_every_pgtap_test_passes(debian: str) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Result: PASS" in done.stdout
+    assert f"Files={len(tests)}," in done.stdout
+
+
+def rooms_without_pgtap(features: Path, tests: Path) -> set[str]:
+    """Return the rooms that have tables or functions of their own and no pgTAP file."""
+    rooms = {file.parent.name for pattern in ("*/tables.sql", "*/logic.sql")
+             for file in features.glob(pattern)}  # fmt: skip
+    return rooms - {file.name.removesuffix(".test.sql") for file in tests.glob("*.test.sql")}
+
+
+def test_every_room_with_sql_has_a_pgtap_test() -> None:
+    assert (FEATURES / "usage/tables.sql").exists()
+    assert rooms_without_pgtap(FEATURES, PGTAP_TESTS) == set()
+
+
+def test_a_room_without_a_pgtap_test_is_found(tmp_path: Path) -> None:
+    for room in ("doors", "keys", "windows"):
+        (tmp_path / "features" / room).mkdir(parents=True)
+    (tmp_path / "features/doors/tables.sql").touch()
+    (tmp_path / "features/keys/tables.sql").touch()
+    (tmp_path / "features/windows/logic.sql").touch()
+    (tmp_path / "keys.test.sql").touch()
+    assert rooms_without_pgtap(tmp_path / "features", tmp_path) == {"doors", "windows"}
 
 
 def squawk(*files: Path) -> str:

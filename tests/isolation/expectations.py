@@ -98,6 +98,15 @@ RELATIONS: Final[dict[str, Rule]] = {
     # Claims of event ids and places in imported files are the platform's own business.
     "public.usage_event_ids": CLOSED,
     "public.usage_imports": CLOSED,
+    "public.audit_events": Rule(reads=ADMINS),
+    "public.audit_heads": CLOSED,
+    # Empty whenever anybody could look: it is sealed at the commit.
+    "app.audit_pending": PLATFORM,
+    # Of people and of the platform; what signs anybody in stands in no row that anybody reads.
+    "public.sessions": PLATFORM,
+    "public.sign_in_links": PLATFORM,
+    "public.sign_in_limits": PLATFORM,
+    "public.service_tokens": PLATFORM,
     "public.legal_entities": PLATFORM,
     "public.invoice_counters": PLATFORM,
     "app.clock": PLATFORM,
@@ -133,6 +142,26 @@ FUNCTIONS: dict[str, Who] = {
 # Of the platform alone. Triggers need no right to run at the time they fire.
 FUNCTIONS |= dict.fromkeys(
     (
+        "app.audit_actor",
+        "app.audit_digest",
+        "app.audit_table",
+        "app.changed_fields",
+        "app.record_change",
+        "app.record_event",
+        "app.refuse_audit_change",
+        "app.seal_audit",
+        "app.without_secrets",
+        "app.find_credentials",
+        "app.find_person_credentials",
+        "app.keeps_passwords",
+        "app.make_sign_in_link",
+        "app.must_keep_passwords",
+        "app.note_sign_in",
+        "app.set_password",
+        "app.take_sign_in_attempt",
+        "app.use_service_token",
+        "app.use_session",
+        "app.use_sign_in_link",
         "app.guard_membership",
         "app.keep_an_owner",
         "app.guard_organization",

@@ -25,6 +25,10 @@ OWN: Final = Access(nobody=401, foreign=frozenset({404}), own=200)
 MANAGED: Final = Access(nobody=401, foreign=frozenset({403, 404}), own=403)
 # No organization is named: the key's own is meant.
 IMPLIED: Final = Access(nobody=401, foreign=frozenset({200}), own=200)
+# Of somebody who is signed in: a key is nobody's session.
+PEOPLES: Final = Access(nobody=401, foreign=frozenset({403}), own=403)
+# Of anybody who knows a secret: a wrong one hears the same, whoever asks.
+SIGNING_IN: Final = Access(nobody=401, foreign=frozenset({401}), own=401)
 
 ROUTES: Final[dict[str, Access]] = {
     "POST /v1/organizations": OPERATORS,
@@ -49,6 +53,17 @@ ROUTES: Final[dict[str, Access]] = {
     "POST /v1/people/erase": OPERATORS,
     # Whoever has the token of the mail; a wrong one is unknown to everybody.
     "POST /v1/invitations/accept": Access(nobody=404, foreign=frozenset({404}), own=404),
+    "GET /v1/audit": OPERATORS,
+    "POST /v1/sign-in/password": SIGNING_IN,
+    "POST /v1/sign-in/links": Access(nobody=202, foreign=frozenset({202}), own=202),
+    "POST /v1/sign-in/links/open": SIGNING_IN,
+    "POST /v1/sign-in/password-reset": SIGNING_IN,
+    "POST /v1/sign-out": PEOPLES,
+    "POST /v1/sign-out/everywhere": PEOPLES,
+    "GET /v1/sessions": PEOPLES,
+    "DELETE /v1/sessions/{session_id}": PEOPLES,
+    "GET /v1/me": IMPLIED,
+    "PUT /v1/me/password": PEOPLES,
     "GET /v1/notifications": OPERATORS,
     "GET /v1/plans": IMPLIED,
     "POST /v1/organizations/{organization_id}/keys": OPERATORS,
@@ -71,6 +86,9 @@ ROUTES: Final[dict[str, Access]] = {
     "POST /v1/keys/verify": OPEN,
 }
 
+# Asked a few times for one address they say 429 to everybody alike.
+LIMITED: Final = frozenset(route for route in ROUTES if "/sign-in/" in route)
+
 # The rows of world.sql that a parameter or field of this name could mean.
 _NUMBERS: Final = {
     "user_id": 4,
@@ -80,11 +98,17 @@ _NUMBERS: Final = {
     "invoice_id": 30,
     "widget_id": 40,
     "invitation_id": 60,
+    "session_id": 70,
+    "subject_id": 10,
 }
 # For bodies of which the document shows no example.
 _BODIES: Final[dict[str, dict[str, Any]]] = {
     "NewBillingRun": {"as_of": "2026-01-01"},
     "Acceptance": {"token": "x" * 43},
+    "LinkAsked": {"email": "kari@hotel.example"},
+    "LinkOpened": {"token": "x" * 43},
+    "PasswordReset": {"token": "x" * 43, "new_password": "a stranger's long password"},
+    "PasswordChange": {"new_password": "a stranger's long password"},
     "PersonAsked": {"email": "kari@hotel.example"},
     "PersonErasure": {"email": "kari@hotel.example", "confirm": "kari@hotel.example"},
     "OrganizationErasure": {"confirm": "hotel"},

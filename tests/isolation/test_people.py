@@ -116,6 +116,9 @@ async def test_two_owners_who_leave_at_once_do_not_both_leave(world: str) -> Non
 
 
 async def test_the_members_of_a_deleted_organization_can_be_erased(alone: Pool) -> None:
+    # The subscription ends first, then the customer, then the rows.
+    await ran(alone, None, "update subscriptions set status = 'cancelled'")
+    await ran(alone, None, "update organizations set status = 'cancelled' where id = %s", A)
     await ran(alone, None, "update organizations set deleted_at = now() where id = %s", A)
     assert await ran(alone, OWNER, "select id from organizations") == 0
     assert await ran(alone, None, "update users set status = 'inactive' where id = %s", OWNER) == 1

@@ -13,7 +13,7 @@ from tests.isolation.catalogue import relations
 from tests.isolation.conftest import LOGIN
 from tests.isolation.expectations import rule_of
 from tests.isolation.identities import ORGANIZATIONS, thing_of
-from tests.isolation.routes import ROUTES, Unnamed, attempts
+from tests.isolation.routes import LIMITED, ROUTES, Unnamed, attempts
 
 from aurora.apps.api.app import build
 from aurora.core.secrets import generate_api_key, generate_service_token
@@ -80,6 +80,8 @@ async def test_every_route_keeps_organizations_apart(world: str, client: Client)
             for signed in (True, False):
                 access = ROUTES[attempt.route]
                 right = attempt.right if signed else {access.nobody}
+                if attempt.route in LIMITED:
+                    right = {*right, 429}
                 answer = await client.ask(attempt, signed=signed)
                 told = f"{attempt} {'with the key of A' if signed else 'as nobody'}"
                 if answer.status_code not in right:

@@ -65,6 +65,23 @@ where s.version ~ '^[0-9]{14}$' and not exists (
 """
 
 
+# Made as the Supabase CLI makes it. Only a database of Supabase has auth.identities.
+_SUPABASE_LEDGER: Final = """
+create schema if not exists supabase_migrations;
+create table if not exists supabase_migrations.schema_migrations (
+    version text not null primary key,
+    statements text[],
+    name text
+);
+"""
+
+_TELL_SUPABASE: Final = """
+insert into supabase_migrations.schema_migrations (version, name, statements)
+select m.version::text, m.name, array[%s]::text[] from aurora.migrations m where m.version = %s
+on conflict (version) do nothing
+"""
+
+
 class MigrationChanged(AuroraError):
     """An applied migration is no longer the file that was applied."""
 
@@ -263,6 +280,7 @@ async def _prepare_ledger(
         await _adopt_supabase(connection, wanted)
         applied = await _read_ledger(connection)
         _compare(applied, wanted)
+        await _tell_supabase(connection, [one for one in wanted if one.version in applied])
     return frozenset(applied)
 
 
@@ -283,6 +301,7 @@ async def _apply(
         await connection.execute("reset all")
         duration_ms = round((time.monotonic() - started) * 1000)
         await _record(connection, migration, duration_ms)
+        await _tell_supabase(connection, [migration])
     return True
 
 
@@ -339,6 +358,18 @@ async def _adopt_supabase(
                 f"Supabase applied {version} under the name {name}; here it is {migration.filename}"
             )
         await _record(connection, migration, duration_ms=0)
+
+
+async def _tell_supabase(
+    connection: psycopg.AsyncConnection[Any], applied: list[Migration]
+) -> None:
+    """Note on a database of Supabase what is applied, or its CLI would apply it once more."""
+    if not await _has_table(connection, "supabase_migrations.schema_migrations"):
+        if not await _has_table(connection, "auth.identities"):
+            return
+        await run_script(connection, _SUPABASE_LEDGER, "the ledger of the Supabase CLI")
+    for migration in applied:
+        await connection.execute(_TELL_SUPABASE, (migration.sql, migration.version))
 
 
 async def _let_application_read(connection: psycopg.AsyncConnection[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -23,14 +24,15 @@ def export(
     from aurora.db.migrator import packaged_migrations
     from aurora.integrations.jobs import install_sql
 
-    migrations = packaged_migrations()
-    # After the last migration, in the same second: the queue has no history of its own.
-    queue = f"migrations/{migrations[-1].version + 1}_job_queue.sql"
+    # The queue has no history of its own, and the first file, which makes its roles, is the only
+    # one that no later release adds to: a version of the queue's own would be new in each.
+    first, *others = packaged_migrations()
+    with_queue = replace(first, sql=f"{first.sql}\n-- The job queue.\n{install_sql()}")
     with failing_clearly():
         written = export_supabase(
             directory,
-            migrations,
-            [(queue, install_sql()), ("seed.sql", SEED.read_text("utf-8"))],
+            [with_queue, *others],
+            [("seed.sql", SEED.read_text("utf-8"))],
             force=force,
         )
     out.print(f"{len(written)} files written to {directory}/supabase")

@@ -102,9 +102,11 @@ create table invoices (
   constraint invoices_payment_method_check check (payment_method in ('card', 'invoice', 'bank_transfer')),
   constraint invoices_metadata_check check (jsonb_typeof(metadata) = 'object')
 );
--- One billing moment of a subscription is billed once, however many runs meet it.
-create unique index invoices_subscription_billed_key on invoices (subscription_id, billed_at, kind)
-  where status <> 'void';
+-- One billing moment of a subscription is billed once, however many runs meet it. Who writes an invoice
+-- with the seed's columns alone names no moment: its first day stands for it, or nulls would never meet.
+create unique index invoices_subscription_billed_key on invoices (
+  subscription_id, coalesce(billed_at, period_start::timestamp at time zone 'Europe/Oslo')
+) where kind = 'subscription' and status <> 'void';
 create index invoices_organization_id_created_at_idx on invoices (organization_id, created_at desc, id desc);
 create index invoices_subscription_idx on invoices (organization_id, subscription_id);
 create index invoices_legal_entity_id_idx on invoices (legal_entity_id);
