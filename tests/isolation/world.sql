@@ -13,8 +13,8 @@ from generate_series(1, 4) n;
 insert into users (id, organization_id, email, name, role)
 values ('{place}000000000005', '{place}000000000000', 'secret-{letter}5@hotel.example', 'Secret {letter}', 'member');
 
-insert into invitations (organization_id, invited_by, email, name, token_hash, expires_at)
-values ('{place}000000000000', '{place}000000000004', 'secret-{letter}9@hotel.example', 'Secret {letter}',
+insert into invitations (id, organization_id, invited_by, email, name, token_hash, expires_at)
+values ('{place}000000000060', '{place}000000000000', '{place}000000000004', 'secret-{letter}9@hotel.example', 'Secret {letter}',
   encode(sha256('secret-{letter}'), 'hex'), now() + interval '7 days');
 
 insert into api_keys (id, organization_id, created_by, key, name, scopes)
