@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 from tests.builders import a_key, a_subscription, a_user, an_organization
+from tests.conftest import LOGIN_ROLE, Postgres
 
-from aurora.db.pool import Pool
+from aurora.db.pool import Pool, open_pool
 from aurora.db.transaction import PLATFORM, Actor, Connection, person, tenant, transaction
 
 OPERATOR = UUID("0f000000-0000-4000-8000-000000000009")
@@ -82,6 +86,21 @@ async def two_hotels(pool: Pool) -> tuple[Hotel, Hotel]:
             )
             await value(conn, "select app.issue_invoice(%(id)s)", id=invoice)
     return hotels
+
+
+@asynccontextmanager
+async def shared_hotels(
+    postgres: Postgres, template: str
+) -> AsyncIterator[tuple[Pool, tuple[Hotel, Hotel]]]:
+    """One database with both hotels, for all tests whose writes are refused or do not matter."""
+    name = f"hotels_{uuid4().hex[:12]}"
+    await postgres.clone(template, name)
+    pool = await open_pool(make_conninfo(postgres.dsn(name), user=LOGIN_ROLE), name="hotels")
+    try:
+        yield pool, await two_hotels(pool)
+    finally:
+        await pool.close()
+        await postgres.drop(name)
 
 
 async def track(
