@@ -67,7 +67,7 @@ class Stage:
 
 async def is_fresh(gate: Gate) -> None:
     """Wait for the first proof; from there on the gate uses what it remembers."""
-    while seconds() >= gate.watch.fresh_until:
+    while seconds() >= gate.watch.fresh_until:  # noqa: ASYNC110 - no event tells
         await asyncio.sleep(0.005)
 
 
