@@ -116,7 +116,7 @@ RELATIONS: Final[dict[str, Rule]] = {
     "public.legal_entities": PLATFORM,
     "public.invoice_counters": PLATFORM,
     "app.clock": PLATFORM,
-    "app.gate_changes": PLATFORM,
+    "public.gate_changes": PLATFORM,
     "auth.users": PLATFORM,
     "aurora.migrations": PLATFORM,
 }

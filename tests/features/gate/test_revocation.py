@@ -207,7 +207,7 @@ async def test_changes_are_heard_of_in_whatever_order_they_commit(stage: Stage) 
     await without_notifications(stage)
     async with await psycopg.AsyncConnection.connect(stage.owner_dsn) as slow:
         await slow.execute("update api_keys set status = 'revoked'")
-        await stage.sql("insert into app.gate_changes (key_hash) values (repeat('1', 64))")
+        await stage.sql("insert into gate_changes (key_hash) values (repeat('1', 64))")
         await asyncio.sleep(2 * WITHIN_S)
         assert stage.there.verify_at_once(stage.asked()) is not None
         await slow.commit()
@@ -254,7 +254,7 @@ async def test_a_rotated_key_goes_on_for_the_overlap_and_no_longer(stage: Stage)
 
 
 async def test_a_process_that_cannot_read_the_log_asks_postgresql_each_time(stage: Stage) -> None:
-    await stage.sql("revoke select on app.gate_changes from service_role")
+    await stage.sql("revoke select on gate_changes from service_role")
     began = seconds()
     while stage.there.verify_at_once(stage.asked()) is not None:
         assert seconds() - began < WITHIN_S + 0.2

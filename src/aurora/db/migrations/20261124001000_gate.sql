@@ -1,6 +1,6 @@
 -- The gate's change log: what every process must forget, read by each from where it last stood.
 
-create table app.gate_changes (
+create table gate_changes (
   id bigint generated always as identity primary key,
   created_at timestamptz not null default app.now(),
   transaction_id xid8 not null default pg_current_xact_id(),
@@ -10,16 +10,16 @@ create table app.gate_changes (
 
   seen_at timestamptz
 );
-create index gate_changes_transaction_id_idx on app.gate_changes (transaction_id);
-create index gate_changes_seen_at_idx on app.gate_changes (seen_at);
-alter table app.gate_changes enable row level security;
-comment on table app.gate_changes is
+create index gate_changes_transaction_id_idx on gate_changes (transaction_id);
+create index gate_changes_seen_at_idx on gate_changes (seen_at);
+alter table gate_changes enable row level security;
+comment on table gate_changes is
   'What the gate must forget: one key, all of an organization, or everything. Only ever added to, and folded away.';
-comment on column app.gate_changes.transaction_id is
+comment on column gate_changes.transaction_id is
   'Readers take what has become visible since their last snapshot, so no order of commits hides a row.';
-comment on column app.gate_changes.key_hash is 'The one key that changed; null: all keys of the organization.';
-comment on column app.gate_changes.organization_id is 'Whose keys changed; null with no key: everybody''s.';
-comment on column app.gate_changes.seen_at is
+comment on column gate_changes.key_hash is 'The one key that changed; null: all keys of the organization.';
+comment on column gate_changes.organization_id is 'Whose keys changed; null with no key: everybody''s.';
+comment on column gate_changes.seen_at is
   'When the worker first saw the row, which was after its commit; it is deleted a while after that.';
 
 -- Every change that a cached decision stands on is noted in the transaction that makes it.
@@ -29,17 +29,17 @@ language plpgsql security definer set search_path = ''
 as $$
 begin
   if tg_level = 'STATEMENT' then
-    insert into app.gate_changes default values;
+    insert into public.gate_changes default values;
   elsif tg_table_name = 'api_keys' then
-    insert into app.gate_changes (organization_id, key_hash)
+    insert into public.gate_changes (organization_id, key_hash)
     select coalesce(new.organization_id, old.organization_id), changed.key_hash
     from unnest(array[old.key_hash, new.key_hash]) as changed (key_hash)
     where changed.key_hash is not null
     group by changed.key_hash;
   elsif tg_table_name = 'organizations' then
-    insert into app.gate_changes (organization_id) values (coalesce(new.id, old.id));
+    insert into public.gate_changes (organization_id) values (coalesce(new.id, old.id));
   else
-    insert into app.gate_changes (organization_id) values (coalesce(new.organization_id, old.organization_id));
+    insert into public.gate_changes (organization_id) values (coalesce(new.organization_id, old.organization_id));
   end if;
   -- Only to hurry the readers: they look at the table anyway, several times a second.
   notify aurora_gate;
@@ -73,9 +73,9 @@ declare
 begin
   -- A row is counted old from when it was first seen here, and not from when it was written: its
   -- transaction may have been open for hours before anybody could read it.
-  delete from app.gate_changes where seen_at < app.now() - p_keep;
+  delete from public.gate_changes where seen_at < app.now() - p_keep;
   get diagnostics v_folded = row_count;
-  update app.gate_changes set seen_at = app.now() where seen_at is null;
+  update public.gate_changes set seen_at = app.now() where seen_at is null;
   return v_folded;
 end
 $$;
@@ -85,8 +85,8 @@ comment on function app.fold_gate_changes(interval) is
 revoke execute on function app.note_gate_change(), app.fold_gate_changes(interval) from public;
 grant execute on function app.fold_gate_changes(interval) to service_role;
 
-revoke all on app.gate_changes from public, anon, authenticated, service_role, tenant;
-grant select, update (seen_at), delete on app.gate_changes to service_role;
-drop policy if exists "The platform reads and folds the gate's changes" on app.gate_changes;
-create policy "The platform reads and folds the gate's changes" on app.gate_changes
+revoke all on gate_changes from public, anon, authenticated, service_role, tenant;
+grant select, update (seen_at), delete on gate_changes to service_role;
+drop policy if exists "The platform reads and folds the gate's changes" on gate_changes;
+create policy "The platform reads and folds the gate's changes" on gate_changes
   to service_role using (true) with check (true);

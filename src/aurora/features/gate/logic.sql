@@ -5,17 +5,17 @@ language plpgsql security definer set search_path = ''
 as $$
 begin
   if tg_level = 'STATEMENT' then
-    insert into app.gate_changes default values;
+    insert into public.gate_changes default values;
   elsif tg_table_name = 'api_keys' then
-    insert into app.gate_changes (organization_id, key_hash)
+    insert into public.gate_changes (organization_id, key_hash)
     select coalesce(new.organization_id, old.organization_id), changed.key_hash
     from unnest(array[old.key_hash, new.key_hash]) as changed (key_hash)
     where changed.key_hash is not null
     group by changed.key_hash;
   elsif tg_table_name = 'organizations' then
-    insert into app.gate_changes (organization_id) values (coalesce(new.id, old.id));
+    insert into public.gate_changes (organization_id) values (coalesce(new.id, old.id));
   else
-    insert into app.gate_changes (organization_id) values (coalesce(new.organization_id, old.organization_id));
+    insert into public.gate_changes (organization_id) values (coalesce(new.organization_id, old.organization_id));
   end if;
   -- Only to hurry the readers: they look at the table anyway, several times a second.
   notify aurora_gate;
@@ -49,9 +49,9 @@ declare
 begin
   -- A row is counted old from when it was first seen here, and not from when it was written: its
   -- transaction may have been open for hours before anybody could read it.
-  delete from app.gate_changes where seen_at < app.now() - p_keep;
+  delete from public.gate_changes where seen_at < app.now() - p_keep;
   get diagnostics v_folded = row_count;
-  update app.gate_changes set seen_at = app.now() where seen_at is null;
+  update public.gate_changes set seen_at = app.now() where seen_at is null;
   return v_folded;
 end
 $$;
@@ -61,8 +61,8 @@ comment on function app.fold_gate_changes(interval) is
 revoke execute on function app.note_gate_change(), app.fold_gate_changes(interval) from public;
 grant execute on function app.fold_gate_changes(interval) to service_role;
 
-revoke all on app.gate_changes from public, anon, authenticated, service_role, tenant;
-grant select, update (seen_at), delete on app.gate_changes to service_role;
-drop policy if exists "The platform reads and folds the gate's changes" on app.gate_changes;
-create policy "The platform reads and folds the gate's changes" on app.gate_changes
+revoke all on gate_changes from public, anon, authenticated, service_role, tenant;
+grant select, update (seen_at), delete on gate_changes to service_role;
+drop policy if exists "The platform reads and folds the gate's changes" on gate_changes;
+create policy "The platform reads and folds the gate's changes" on gate_changes
   to service_role using (true) with check (true);

@@ -15,7 +15,7 @@ select pg_current_snapshot()::text as seen,
   coalesce(jsonb_agg(jsonb_build_array(organization_id, key_hash)), '[]') as changed
 from (
   select c.organization_id, c.key_hash
-  from app.gate_changes c
+  from gate_changes c
   where c.transaction_id >= pg_snapshot_xmin(:seen::pg_snapshot)
     and not pg_visible_in_snapshot(c.transaction_id, :seen::pg_snapshot)
   limit :limit::integer + 1
@@ -25,7 +25,7 @@ from (
 -- Where reading begins; nothing is known yet that could have changed. The log is touched, so that
 -- nobody who cannot read it takes this for a proof.
 select pg_current_snapshot()::text as seen, '[]'::jsonb as changed
-from (select count(*) from (select from app.gate_changes limit 1) as any_row) as readable;
+from (select count(*) from (select from gate_changes limit 1) as any_row) as readable;
 
 -- name: delete_folded_changes
 -- Folds changes away that every process has read long ago; returns how many.
