@@ -195,7 +195,7 @@ create or replace trigger api_keys_keep_dead before update of status, expires_at
   for each row execute function app.keep_dead_keys_dead();
 
 create or replace function app.take_over_limits() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_old public.api_keys;
@@ -231,7 +231,7 @@ select app.audit_table(
 );
 
 create or replace function app.touch_api_keys(p_key_hashes text[], p_used_at timestamptz[]) returns integer
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_touched integer;

@@ -25,7 +25,7 @@ comment on column gate_changes.seen_at is
 -- Every change that a cached decision stands on is noted in the transaction that makes it.
 
 create or replace function app.note_gate_change() returns trigger
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   if tg_level = 'STATEMENT' then
@@ -66,7 +66,7 @@ create or replace trigger subscriptions_note_truncate after truncate on subscrip
   for each statement execute function app.note_gate_change();
 
 create or replace function app.fold_gate_changes(p_keep interval) returns integer
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_folded integer;
