@@ -3,19 +3,18 @@
 create or replace function app.note_gate_change() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_old constant jsonb := to_jsonb(old);
+  v_new constant jsonb := to_jsonb(new);
 begin
   if tg_level = 'STATEMENT' then
     insert into public.gate_changes default values;
-  elsif tg_table_name = 'api_keys' then
-    insert into public.gate_changes (organization_id, key_hash)
-    select coalesce(new.organization_id, old.organization_id), changed.key_hash
-    from unnest(array[old.key_hash, new.key_hash]) as changed (key_hash)
-    where changed.key_hash is not null
-    group by changed.key_hash;
-  elsif tg_table_name = 'organizations' then
-    insert into public.gate_changes (organization_id) values (coalesce(new.id, old.id));
   else
-    insert into public.gate_changes (organization_id) values (coalesce(new.organization_id, old.organization_id));
+    -- A key that gets another hash is two keys to the gate. Other tables have no such column.
+    insert into public.gate_changes (organization_id, key_hash)
+    select distinct (coalesce(v_new, v_old) ->> tg_argv[0])::uuid, changed.of_row ->> 'key_hash'
+    from unnest(array[v_old, v_new]) as changed (of_row)
+    where changed.of_row is not null;
   end if;
   -- Only to hurry the readers: they look at the table anyway, several times a second.
   notify aurora_gate;
@@ -23,21 +22,21 @@ begin
 end
 $$;
 comment on function app.note_gate_change() is
-  'Trigger: notes for every process of the gate what it must forget. By the definer: whoever changes a key, the gate hears of it.';
+  'Trigger: notes what every process of the gate must forget; its argument is the column that says whose row it is. By the definer: whoever changes a key, the gate hears of it.';
 
 create or replace trigger api_keys_note_new after insert or delete on api_keys
-  for each row execute function app.note_gate_change();
+  for each row execute function app.note_gate_change('organization_id');
 -- last_used_at, names, and metadata are left out: no decision stands on them.
 create or replace trigger api_keys_note_change
   after update of organization_id, key_hash, key, kind, environment, scopes, rate_limit_tier, rate_limit_per_hour,
     burst_per_second, status, not_before, expires_at, revoked_at, allowed_origins, ip_whitelist
-  on api_keys for each row execute function app.note_gate_change();
+  on api_keys for each row execute function app.note_gate_change('organization_id');
 create or replace trigger api_keys_note_truncate after truncate on api_keys
   for each statement execute function app.note_gate_change();
 create or replace trigger organizations_note_change after update of status, deleted_at or delete on organizations
-  for each row execute function app.note_gate_change();
+  for each row execute function app.note_gate_change('id');
 create or replace trigger subscriptions_note_change after insert or update or delete on subscriptions
-  for each row execute function app.note_gate_change();
+  for each row execute function app.note_gate_change('organization_id');
 create or replace trigger subscriptions_note_truncate after truncate on subscriptions
   for each statement execute function app.note_gate_change();
 
