@@ -156,6 +156,7 @@ begin
   delete from public.notifications n where n.organization_id = p_organization_id;
   delete from public.widget_instances w where w.organization_id = p_organization_id;
   delete from public.usage_imports m where m.organization_id = p_organization_id;
+  delete from public.rate_limit_windows r where r.organization_id = p_organization_id;
   delete from public.invoices v where v.organization_id = p_organization_id and v.status in ('draft', 'void');
   update public.organizations o
   set status = 'cancelled', deleted_at = coalesce(o.deleted_at, app.now()), erased_at = coalesce(o.erased_at, app.now()),
