@@ -50,7 +50,7 @@ LINTS = {
           and (p.prosecdef or p.prolang = (
             select oid from pg_language where lanname = 'plpgsql'
           ))
-          and not coalesce('search_path=""' = any (p.proconfig), false)""",
+          and not coalesce('search_path=pg_catalog, pg_temp' = any (p.proconfig), false)""",
     "a function that everybody may run": f"""
         select p.proname from {FUNCTIONS}
         where n.nspname in ('public', 'app') and {NOT_OF_EXTENSION}

@@ -32,13 +32,13 @@ comment on column rate_limit_windows.first_bucket is 'Number of the half minute,
 -- for a clock that is not quite even. docs/decisions/ has the proof.
 
 create or replace function app.limit_number(p_at timestamptz, p_size_ms integer) returns bigint
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$ select floor(extract(epoch from p_at) * 1000 / p_size_ms)::bigint $$;
 comment on function app.limit_number(timestamptz, integer) is
   'Number of the stretch of so many milliseconds, counted from 1970, that holds the moment.';
 
 create or replace function app.limit_slide(p_counts integer[], p_by bigint) returns integer[]
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select case
     when p_by <= 0 then p_counts
@@ -51,7 +51,7 @@ comment on function app.limit_slide(integer[], bigint) is 'The counts after so m
 create or replace function app.limit_wait(
   p_counts integer[], p_first bigint, p_size_ms integer, p_at timestamptz, p_below bigint
 ) returns bigint
-language plpgsql immutable parallel safe set search_path = ''
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_left bigint := (select sum(c) from unnest(p_counts) as c);
@@ -75,7 +75,7 @@ comment on function app.limit_wait(integer[], bigint, integer, timestamptz, bigi
   'Milliseconds until fewer than so many are counted: when enough stretches have left at the front.';
 
 create or replace function app.limit_add(p_counts integer[], p_place bigint, p_by integer) returns integer[]
-language plpgsql immutable parallel safe set search_path = ''
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- What has left is not counted any more, and nothing can be taken from it.
@@ -89,7 +89,7 @@ comment on function app.limit_add(integer[], bigint, integer) is
   'The counts with so many more, or fewer, in one place.';
 
 create or replace function app.limit_time(p_clock timestamptz, p_expected timestamptz) returns timestamptz
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select case
     when p_expected is null or abs(extract(epoch from p_clock - p_expected)) <= 2 then p_clock
@@ -101,7 +101,7 @@ comment on function app.limit_time(timestamptz, timestamptz) is
 
 create or replace function app.lock_rate_limit(p_organization_id uuid, p_api_key_id uuid)
 returns public.rate_limit_windows
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_window public.rate_limit_windows;
@@ -139,7 +139,7 @@ create or replace function app.lease_requests(
   granted integer, life_ms integer, ends_at timestamptz, key_time timestamptz, remaining integer,
   reset_ms bigint, retry_after_ms bigint
 )
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   w public.rate_limit_windows := app.lock_rate_limit(p_organization_id, p_api_key_id);
@@ -200,7 +200,7 @@ comment on function app.lease_requests(
 create or replace function app.return_requests(
   p_organization_ids uuid[], p_api_key_ids uuid[], p_counts integer[], p_ends timestamptz[]
 ) returns integer
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lease record;
@@ -228,7 +228,7 @@ comment on function app.return_requests(uuid[], uuid[], integer[], timestamptz[]
   'Takes back what leases did not use; each may be returned once, and not after its process used it.';
 
 create or replace function app.forget_rate_limits(p_limit integer default 10000) returns integer
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_forgotten integer;
@@ -270,7 +270,7 @@ create policy "The platform counts what it granted" on rate_limit_windows
 
 create or replace function app.quota_month(p_anchor date, p_time_zone text, p_at timestamptz)
 returns table (month_start timestamptz, month_end timestamptz)
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_local constant date := (p_at at time zone p_time_zone)::date;
@@ -291,7 +291,7 @@ create or replace function app.quota_state(p_organization_id uuid)
 returns table (
   used bigint, included bigint, quota_mode text, period_start timestamptz, period_end timestamptz
 )
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_subscription public.subscriptions;
@@ -313,7 +313,7 @@ comment on function app.quota_state(uuid) is
   'Billable impressions used and included in the running month; no row without a running subscription.';
 
 create or replace function app.warn_of_quota(p_organization_id uuid) returns integer
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_quota record;
@@ -344,7 +344,7 @@ comment on function app.warn_of_quota(uuid) is
   'Tells members at 80 and 100 % of the included impressions, once a period; returns how many were told.';
 
 create or replace function app.warn_of_quotas() returns integer
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_organization_id uuid;

@@ -6,13 +6,13 @@
 -- for a clock that is not quite even. docs/decisions/ has the proof.
 
 create or replace function app.limit_number(p_at timestamptz, p_size_ms integer) returns bigint
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$ select floor(extract(epoch from p_at) * 1000 / p_size_ms)::bigint $$;
 comment on function app.limit_number(timestamptz, integer) is
   'Number of the stretch of so many milliseconds, counted from 1970, that holds the moment.';
 
 create or replace function app.limit_slide(p_counts integer[], p_by bigint) returns integer[]
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select case
     when p_by <= 0 then p_counts
@@ -25,7 +25,7 @@ comment on function app.limit_slide(integer[], bigint) is 'The counts after so m
 create or replace function app.limit_wait(
   p_counts integer[], p_first bigint, p_size_ms integer, p_at timestamptz, p_below bigint
 ) returns bigint
-language plpgsql immutable parallel safe set search_path = ''
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_left bigint := (select sum(c) from unnest(p_counts) as c);
@@ -49,7 +49,7 @@ comment on function app.limit_wait(integer[], bigint, integer, timestamptz, bigi
   'Milliseconds until fewer than so many are counted: when enough stretches have left at the front.';
 
 create or replace function app.limit_add(p_counts integer[], p_place bigint, p_by integer) returns integer[]
-language plpgsql immutable parallel safe set search_path = ''
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- What has left is not counted any more, and nothing can be taken from it.
@@ -63,7 +63,7 @@ comment on function app.limit_add(integer[], bigint, integer) is
   'The counts with so many more, or fewer, in one place.';
 
 create or replace function app.limit_time(p_clock timestamptz, p_expected timestamptz) returns timestamptz
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select case
     when p_expected is null or abs(extract(epoch from p_clock - p_expected)) <= 2 then p_clock
@@ -75,7 +75,7 @@ comment on function app.limit_time(timestamptz, timestamptz) is
 
 create or replace function app.lock_rate_limit(p_organization_id uuid, p_api_key_id uuid)
 returns public.rate_limit_windows
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_window public.rate_limit_windows;
@@ -113,7 +113,7 @@ create or replace function app.lease_requests(
   granted integer, life_ms integer, ends_at timestamptz, key_time timestamptz, remaining integer,
   reset_ms bigint, retry_after_ms bigint
 )
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   w public.rate_limit_windows := app.lock_rate_limit(p_organization_id, p_api_key_id);
@@ -174,7 +174,7 @@ comment on function app.lease_requests(
 create or replace function app.return_requests(
   p_organization_ids uuid[], p_api_key_ids uuid[], p_counts integer[], p_ends timestamptz[]
 ) returns integer
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lease record;
@@ -202,7 +202,7 @@ comment on function app.return_requests(uuid[], uuid[], integer[], timestamptz[]
   'Takes back what leases did not use; each may be returned once, and not after its process used it.';
 
 create or replace function app.forget_rate_limits(p_limit integer default 10000) returns integer
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_forgotten integer;
