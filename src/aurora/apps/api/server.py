@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from aurora.core.errors import AuroraError, Malformed, Unauthorized
 from aurora.core.ids import request_id as new_request_id
 from aurora.db.transaction import named
+from aurora.integrations.compression import EncodingUnsupported
 from aurora.integrations.http import (
     Caller,
     HotAnswer,
@@ -53,13 +54,6 @@ class MethodNotAllowed(AuroraError):
     """The path is there, the method is not."""
 
     status, code, title = 405, "method_not_allowed", "This path does not take this method"
-
-
-class EncodingUnsupported(AuroraError):
-    """The body is compressed in a way that this server does not read."""
-
-    status, code = 415, "encoding_unsupported"
-    title = "Send the body without a Content-Encoding"
 
 
 class HeadersTooLarge(AuroraError):
@@ -245,7 +239,7 @@ def _refuse_large_headers(scope: Scope) -> None:
 def _refuse_encoding(headers: dict[bytes, bytes]) -> None:
     encoding = headers.get(b"content-encoding")
     if encoding is not None and encoding.lower() not in (b"", b"identity"):
-        raise EncodingUnsupported
+        raise EncodingUnsupported("Send the body without a Content-Encoding.")
 
 
 def check_json(body: bytes) -> None:
