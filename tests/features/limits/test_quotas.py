@@ -17,12 +17,14 @@ from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.keys.model import NewApiKey
 from aurora.features.limits.limiter import LimiterAway
 from aurora.features.limits.model import Taken
+from aurora.features.limits.quotas import FRESH_S
 from aurora.features.limits.taking import Limits
 from aurora.features.organizations.model import Organization
 from aurora.features.usage.service import Sender, record_usage
 
 INCLUDED = 100
-LIVE_S = 1.0
+PATIENCE_S = 10.0
+"""On a busy machine; that what is known is never older than a second is asked of a played clock."""
 
 
 class Hotel:
@@ -92,13 +94,27 @@ async def ask(limits: Limits, key: AKey, scope: str | None = None) -> Taken:
     return limits.take(key, scope) or await limits.lease(key, scope)
 
 
-async def within(seconds: float, true: Any) -> float:
-    """Return after how many seconds it is true."""
+async def within(seconds: float, true: Any) -> None:
+    """Wait until it is true."""
     began = time.monotonic()
     while not await true():
         assert time.monotonic() - began < seconds
         await asyncio.sleep(0.02)
-    return time.monotonic() - began
+
+
+async def test_what_is_known_is_used_for_less_than_a_second(pool: Pool, hotel: Hotel) -> None:
+    now_s = 0.0
+    limits = Limits(pool, steady=lambda: now_s)
+    key = hotel.key()
+    assert (await ask(limits, key)).quota_used == 0
+    await hotel.impress(INCLUDED)
+    # So fast a clock that nothing was asked meanwhile: the lease of the limit is alive, and yet
+    # what was heard of the quota is not used any more.
+    now_s = FRESH_S
+    assert FRESH_S < 1
+    assert limits.take(key) is None
+    assert (await limits.lease(key)).code == "QUOTA_EXCEEDED"
+    await limits.close()
 
 
 async def test_a_hard_quota_stops_where_all_of_it_is_used(limits: Limits, hotel: Hotel) -> None:
@@ -111,7 +127,7 @@ async def test_a_hard_quota_stops_where_all_of_it_is_used(limits: Limits, hotel:
     async def is_exceeded() -> bool:
         return (await ask(limits, key)).code == "QUOTA_EXCEEDED"
 
-    assert await within(LIVE_S + 0.2, is_exceeded) <= LIVE_S
+    await within(PATIENCE_S, is_exceeded)
     refused = await ask(limits, key)
     assert (refused.quota_used, refused.quota_included) == (100, 100)
     # Until the month of the subscription is over.
@@ -162,7 +178,7 @@ async def test_a_larger_plan_opens_within_a_second(limits: Limits, hotel: Hotel)
     async def is_open() -> bool:
         return (await ask(limits, hotel.key())).code == "VALID"
 
-    assert await within(LIVE_S + 0.2, is_open) <= LIVE_S
+    await within(PATIENCE_S, is_open)
 
 
 async def test_people_are_told_at_80_and_100_per_cent_by_whatever_passes(
@@ -181,7 +197,7 @@ async def test_people_are_told_at_80_and_100_per_cent_by_whatever_passes(
                 str(each) for each in expected
             ]
 
-        assert await within(LIVE_S + 0.2, are_told) <= LIVE_S
+        await within(PATIENCE_S, are_told)
     assert [count for _, count in await hotel.told()] == [1, 1]
 
 
@@ -192,7 +208,7 @@ async def test_people_are_told_where_usage_is_only_recorded(limits: Limits, hote
     async def are_told() -> bool:
         return len(await hotel.told()) == 1
 
-    assert await within(LIVE_S + 0.2, are_told) <= LIVE_S
+    await within(PATIENCE_S, are_told)
 
 
 async def test_racing_processes_tell_everybody_once(pool: Pool, hotel: Hotel) -> None:
