@@ -205,6 +205,7 @@ FUNCTIONS |= dict.fromkeys(
         "app.fee_period",
         "app.guard_subscription",
         "app.insert_terms",
+        "app.keep_plan_in_use",
         "app.keep_plan_version",
         "app.keep_terms",
         "app.local_days",

@@ -28,7 +28,7 @@ insert into subscriptions (
   date_trunc('month', now()), date_trunc('month', now()) + interval '1 month'
 );
 
-insert into coupons (code, percent) values (upper('SECRET-{letter}'), 10);
+insert into coupons (id, percent) values (upper('SECRET-{letter}'), 10);
 select app.redeem_coupon('{place}000000000000', upper('SECRET-{letter}'));
 
 -- A draft may still be renamed; only then is it issued.

@@ -71,7 +71,7 @@ alter table plan_versions enable row level security;
 comment on table plan_versions is 'Every terms a plan was ever sold on; written by a trigger on plans, never changed.';
 
 create table coupons (
-  code text primary key,
+  id text primary key,
   created_at timestamptz not null default app.now(),
   updated_at timestamptz not null default app.now(),
   description text not null default '',
@@ -83,7 +83,7 @@ create table coupons (
   redemptions integer not null default 0,
   redeem_until timestamptz,
   is_active boolean not null default true,
-  constraint coupons_code_check check (code ~ '^[A-Z0-9][A-Z0-9_-]{0,39}$'),
+  constraint coupons_id_check check (id ~ '^[A-Z0-9][A-Z0-9_-]{0,39}$'),
   constraint coupons_value_check check (
     (percent is null) <> (amount is null) and (amount is null) = (currency is null)
   ),
@@ -97,6 +97,7 @@ create table coupons (
 );
 alter table coupons enable row level security;
 comment on table coupons is 'Discounts that may be redeemed: percent of a bill, or an amount of one currency a bill.';
+comment on column coupons.id is 'The code that is redeemed.';
 comment on column coupons.periods is 'On how many bills a redemption works; null: on all of them.';
 
 -- The rating engine: the one place that says what so many units cost under a price model.
@@ -509,7 +510,7 @@ select app.audit_table(
 );
 select app.audit_table(
   'public.coupons', 'coupon',
-  '{code,description,percent,amount,currency,periods,max_redemptions,redeem_until,is_active}',
+  '{id,description,percent,amount,currency,periods,max_redemptions,redeem_until,is_active}',
   p_ignored => '{created_at,redemptions}', p_owner => ''
 );
 

@@ -136,7 +136,7 @@ create table subscription_adjustments (
   currency text not null,
   period_start timestamptz not null,
   period_end timestamptz not null,
-  tax_category text not null default 'standard',
+  tax_code text not null default 'standard',
   facts jsonb not null default '{}',
   billed_at timestamptz,
   settled_at timestamptz,
@@ -166,7 +166,7 @@ create table coupon_redemptions (
   created_at timestamptz not null default app.now(),
   organization_id uuid not null,
   subscription_id uuid not null,
-  coupon_code text not null references coupons (code) on delete restrict,
+  coupon_code text not null references coupons (id) on delete restrict,
   percent numeric(6, 3),
   amount numeric(14, 2),
   currency text,
@@ -332,11 +332,27 @@ $$;
 comment on function app.keep_billed_organization() is
   'Trigger: an organization whose subscription runs is not deleted.';
 
+create or replace function app.keep_plan_in_use() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  if exists (select from public.subscriptions s where s.plan_id = old.id)
+    or exists (select from public.subscription_terms t where t.plan_id = old.id)
+  then
+    perform app.refuse('plan_in_use', format('The plan %L was bought: it can be retired, not deleted.', old.id));
+  end if;
+  return old;
+end
+$$;
+comment on function app.keep_plan_in_use() is 'Trigger: a plan that somebody bought is not deleted.';
+create or replace trigger plans_keep_in_use before delete on plans
+  for each row execute function app.keep_plan_in_use();
+
 create or replace trigger organizations_keep_while_billed before update of deleted_at on organizations
   for each row when (old.deleted_at is null and new.deleted_at is not null)
   execute function app.keep_billed_organization();
 
-revoke execute on function app.keep_billed_organization() from public;
+revoke execute on function app.keep_billed_organization(), app.keep_plan_in_use() from public;
 revoke execute on function app.billing_moment(date, integer, text), app.fill_subscription_billing(),
   app.limit_new_key(), app.subscription_transitions(), app.guard_subscription() from public;
 grant execute on function app.billing_moment(date, integer, text), app.fill_subscription_billing(),
@@ -662,7 +678,7 @@ begin
   v_line.organization_id := p_subscription.organization_id; v_line.subscription_id := p_subscription.id;
   v_line.created_at := app.now();
   v_line.reason := p_reason; v_line.unit := 'day'; v_line.currency := p_old.currency; v_line.period_start := p_at;
-  v_line.tax_category := 'standard';
+  v_line.tax_code := 'standard';
   -- Whose bill has yet to be made, gets its lines there; what was billed is corrected by documents of its own.
   v_line.billed_at := case when not v_billed then v_moment end;
 
@@ -985,7 +1001,7 @@ declare
   v_coupon public.coupons;
   v_id uuid;
 begin
-  select * into v_coupon from public.coupons c where c.code = p_code and c.is_active for update;
+  select * into v_coupon from public.coupons c where c.id = p_code and c.is_active for update;
   if not found then
     perform app.refuse('coupon_not_found', 'There is no such coupon.');
   end if;
@@ -998,10 +1014,10 @@ begin
   insert into public.coupon_redemptions (
     organization_id, subscription_id, coupon_code, percent, amount, currency, periods, starts_at
   ) values (
-    p_organization_id, v_sub.id, v_coupon.code, v_coupon.percent, v_coupon.amount, v_coupon.currency, v_coupon.periods,
+    p_organization_id, v_sub.id, v_coupon.id, v_coupon.percent, v_coupon.amount, v_coupon.currency, v_coupon.periods,
     case v_sub.status when 'trialing' then app.trial_end(v_sub) else v_sub.next_billing_at end
   ) returning id into v_id;
-  update public.coupons c set redemptions = c.redemptions + 1 where c.code = p_code;
+  update public.coupons c set redemptions = c.redemptions + 1 where c.id = p_code;
   return v_id;
 end
 $$;

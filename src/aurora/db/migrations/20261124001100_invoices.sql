@@ -158,7 +158,7 @@ begin
     create type app.bill_line as (
       kind text, description text, quantity numeric, unit text, unit_price numeric, base_quantity numeric,
       amount numeric, period_start timestamptz, period_end timestamptz, impressions bigint, included bigint,
-      tax_category text, facts jsonb
+      tax_code text, facts jsonb
     );
   end if;
 end
@@ -178,7 +178,7 @@ begin
   if v_model is null or p_included is null or p_terms.is_paused then
     return;
   end if;
-  v_line.impressions := p_used; v_line.included := p_included; v_line.tax_category := 'standard';
+  v_line.impressions := p_used; v_line.included := p_included; v_line.tax_code := 'standard';
   for v_rated in select * from app.rate(v_model, v_over) loop
     v_line.kind := case v_rated.kind when 'usage' then 'overage' else v_rated.kind end;
     v_line.description := format('%s: %s', p_terms.plan_name,
@@ -288,7 +288,7 @@ begin
     return;
   end if;
   v_line.kind := 'fee'; v_line.description := v_terms.plan_name; v_line.unit_price := app.terms_fee(v_terms);
-  v_line.period_start := p_at; v_line.period_end := v_period.period_end; v_line.tax_category := 'standard';
+  v_line.period_start := p_at; v_line.period_end := v_period.period_end; v_line.tax_code := 'standard';
   if p_at = v_period.period_start then
     v_line.quantity := 1; v_line.base_quantity := 1;
     v_line.unit := case v_terms.billing_period when 'yearly' then 'year' else 'month' end;
@@ -313,7 +313,7 @@ as $$
   -- A credit counts backwards: prices are never negative (EN 16931, BR-27).
   select a.kind, a.description, case a.kind when 'credit' then -a.quantity else a.quantity end, a.unit, a.unit_price,
     a.base_quantity, case a.kind when 'credit' then -a.amount else a.amount end, a.period_start, a.period_end,
-    null::bigint, null::bigint, a.tax_category, a.facts || jsonb_build_object('adjustment_id', a.id)
+    null::bigint, null::bigint, a.tax_code, a.facts || jsonb_build_object('adjustment_id', a.id)
   from public.subscription_adjustments a
   where a.subscription_id = p_subscription_id and a.billed_at = p_at
   order by a.created_at, a.kind desc, a.id
@@ -334,7 +334,7 @@ declare
   v_line app.bill_line;
 begin
   v_line.kind := 'discount'; v_line.quantity := -1; v_line.unit := 'coupon'; v_line.base_quantity := 1;
-  v_line.period_start := p_from; v_line.period_end := p_to; v_line.tax_category := 'standard';
+  v_line.period_start := p_from; v_line.period_end := p_to; v_line.tax_code := 'standard';
   for v_redemption in
     select r.* from public.coupon_redemptions r
     where r.subscription_id = p_subscription.id and r.starts_at <= p_at and coalesce(r.ended_at, 'infinity') > p_at
@@ -372,7 +372,7 @@ create or replace function calculate_monthly_bill(
 ) returns table (
   line_number integer, kind text, description text, quantity numeric, unit text, unit_price numeric,
   base_quantity numeric, amount numeric, period_start timestamptz, period_end timestamptz, impressions bigint,
-  included bigint, tax_category text, facts jsonb
+  included bigint, tax_code text, facts jsonb
 )
 language plpgsql stable set search_path = ''
 as $$
@@ -410,10 +410,10 @@ begin
   v_lines := v_lines || array(select l from app.bill_adjustments(v_sub.id, v_at) l);
   return query
   select n::integer, b.kind, b.description, b.quantity, b.unit, b.unit_price, b.base_quantity, b.amount,
-    b.period_start, b.period_end, b.impressions, b.included, b.tax_category, b.facts
+    b.period_start, b.period_end, b.impressions, b.included, b.tax_code, b.facts
   from unnest(v_lines) with ordinality as b (
     kind, description, quantity, unit, unit_price, base_quantity, amount, period_start, period_end, impressions,
-    included, tax_category, facts, n
+    included, tax_code, facts, n
   ) order by n;
 end
 $$;

@@ -103,7 +103,7 @@ class BillLine:
     period_end: datetime
     impressions: int | None
     included: int | None
-    tax_category: str
+    tax_code: str
     facts: dict[str, Any]
 
 

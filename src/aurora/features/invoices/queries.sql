@@ -28,7 +28,7 @@ where s.status in ('active', 'past_due', 'paused')
 -- name: list_bill_lines_by_organization -> BillLine
 -- What the next bill of an organization says if it were made now.
 select line_number, kind, description, quantity, unit, unit_price, base_quantity, amount, period_start, period_end,
-  impressions, included, tax_category, facts
+  impressions, included, tax_code, facts
 from calculate_monthly_bill(:organization_id::uuid);
 
 -- name: find_invoice -> InvoiceRow

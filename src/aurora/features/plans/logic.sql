@@ -70,7 +70,7 @@ select app.audit_table(
 );
 select app.audit_table(
   'public.coupons', 'coupon',
-  '{code,description,percent,amount,currency,periods,max_redemptions,redeem_until,is_active}',
+  '{id,description,percent,amount,currency,periods,max_redemptions,redeem_until,is_active}',
   p_ignored => '{created_at,redemptions}', p_owner => ''
 );
 

@@ -104,7 +104,7 @@ declare
   v_coupon public.coupons;
   v_id uuid;
 begin
-  select * into v_coupon from public.coupons c where c.code = p_code and c.is_active for update;
+  select * into v_coupon from public.coupons c where c.id = p_code and c.is_active for update;
   if not found then
     perform app.refuse('coupon_not_found', 'There is no such coupon.');
   end if;
@@ -117,10 +117,10 @@ begin
   insert into public.coupon_redemptions (
     organization_id, subscription_id, coupon_code, percent, amount, currency, periods, starts_at
   ) values (
-    p_organization_id, v_sub.id, v_coupon.code, v_coupon.percent, v_coupon.amount, v_coupon.currency, v_coupon.periods,
+    p_organization_id, v_sub.id, v_coupon.id, v_coupon.percent, v_coupon.amount, v_coupon.currency, v_coupon.periods,
     case v_sub.status when 'trialing' then app.trial_end(v_sub) else v_sub.next_billing_at end
   ) returning id into v_id;
-  update public.coupons c set redemptions = c.redemptions + 1 where c.code = p_code;
+  update public.coupons c set redemptions = c.redemptions + 1 where c.id = p_code;
   return v_id;
 end
 $$;

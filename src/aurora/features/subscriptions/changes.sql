@@ -132,7 +132,7 @@ begin
   v_line.organization_id := p_subscription.organization_id; v_line.subscription_id := p_subscription.id;
   v_line.created_at := app.now();
   v_line.reason := p_reason; v_line.unit := 'day'; v_line.currency := p_old.currency; v_line.period_start := p_at;
-  v_line.tax_category := 'standard';
+  v_line.tax_code := 'standard';
   -- Whose bill has yet to be made, gets its lines there; what was billed is corrected by documents of its own.
   v_line.billed_at := case when not v_billed then v_moment end;
 

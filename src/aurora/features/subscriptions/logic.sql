@@ -131,11 +131,27 @@ $$;
 comment on function app.keep_billed_organization() is
   'Trigger: an organization whose subscription runs is not deleted.';
 
+create or replace function app.keep_plan_in_use() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  if exists (select from public.subscriptions s where s.plan_id = old.id)
+    or exists (select from public.subscription_terms t where t.plan_id = old.id)
+  then
+    perform app.refuse('plan_in_use', format('The plan %L was bought: it can be retired, not deleted.', old.id));
+  end if;
+  return old;
+end
+$$;
+comment on function app.keep_plan_in_use() is 'Trigger: a plan that somebody bought is not deleted.';
+create or replace trigger plans_keep_in_use before delete on plans
+  for each row execute function app.keep_plan_in_use();
+
 create or replace trigger organizations_keep_while_billed before update of deleted_at on organizations
   for each row when (old.deleted_at is null and new.deleted_at is not null)
   execute function app.keep_billed_organization();
 
-revoke execute on function app.keep_billed_organization() from public;
+revoke execute on function app.keep_billed_organization(), app.keep_plan_in_use() from public;
 revoke execute on function app.billing_moment(date, integer, text), app.fill_subscription_billing(),
   app.limit_new_key(), app.subscription_transitions(), app.guard_subscription() from public;
 grant execute on function app.billing_moment(date, integer, text), app.fill_subscription_billing(),
