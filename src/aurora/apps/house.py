@@ -37,7 +37,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
         "policies.sql",
     ),
     "usage": ("tables.sql", "logic.sql", "rollups.sql", "policies.sql"),
-    "limits": ("logic.sql",),
+    "limits": ("tables.sql", "leases.sql", "logic.sql"),
     "gate": (),
     "widgets": ("tables.sql", "logic.sql"),
     "invoices": ("tables.sql", "logic.sql", "bill.sql", "issuing.sql", "policies.sql"),

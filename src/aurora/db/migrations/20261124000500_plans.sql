@@ -104,7 +104,7 @@ comment on column coupons.periods is 'On how many bills a redemption works; null
 
 create or replace function app.model_number(p_model jsonb, p_name text, p_default numeric default null)
 returns numeric
-language plpgsql immutable parallel safe set search_path = ''
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_text constant text := p_model ->> p_name;
@@ -125,7 +125,7 @@ comment on function app.model_number(jsonb, text, numeric) is
   'A number of a price model, from JSON text or number; refuses what is negative, huge, or no number.';
 
 create or replace function app.check_model_tiers(p_model jsonb) returns void
-language plpgsql immutable parallel safe set search_path = ''
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_tiers constant jsonb := p_model -> 'tiers';
@@ -174,7 +174,7 @@ comment on function app.check_model_tiers(jsonb) is
   'Refuses tiers that overlap, leave a gap, end, or hold what no tier holds.';
 
 create or replace function app.check_price_model(p_model jsonb) returns boolean
-language plpgsql immutable parallel safe set search_path = ''
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_model constant text := p_model ->> 'model';
@@ -227,7 +227,7 @@ comment on function app.check_price_model(jsonb) is
 
 create or replace function app.usage_price_model(p_overage_rate numeric, p_overage_model text, p_price_model jsonb)
 returns jsonb
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select case
     when p_price_model is not null then p_price_model
@@ -242,7 +242,7 @@ comment on function app.usage_price_model(numeric, text, jsonb) is
 
 create or replace function app.rate_tiers(p_model jsonb, p_units numeric)
 returns table (tier integer, kind text, quantity numeric, unit text, unit_price numeric, base_quantity numeric, amount numeric)
-language plpgsql immutable parallel safe set search_path = ''
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_model constant text := p_model ->> 'model';
@@ -291,7 +291,7 @@ comment on function app.rate_tiers(jsonb, numeric) is
 
 create or replace function app.rate_blocks(p_model jsonb, p_units numeric)
 returns table (tier integer, kind text, quantity numeric, unit text, unit_price numeric, base_quantity numeric, amount numeric)
-language plpgsql immutable parallel safe set search_path = ''
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_top constant boolean := p_model ->> 'mode' = 'top_tier';
@@ -327,7 +327,7 @@ comment on function app.rate_blocks(jsonb, numeric) is
 
 create or replace function app.rate_plain(p_model jsonb, p_units numeric, p_amounts numeric[])
 returns table (tier integer, kind text, quantity numeric, unit text, unit_price numeric, base_quantity numeric, amount numeric)
-language plpgsql immutable parallel safe set search_path = ''
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_event numeric;
@@ -378,7 +378,7 @@ returns table (
   line_number integer, tier integer, kind text, quantity numeric, unit text, unit_price numeric,
   base_quantity numeric, amount numeric
 )
-language plpgsql immutable parallel safe set search_path = ''
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_units numeric;
@@ -422,7 +422,7 @@ comment on function app.rate(jsonb, numeric, numeric[]) is
 
 create or replace function app.spread(p_amount numeric, p_weights numeric[], p_digits integer default 2)
 returns numeric[]
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   -- Each share is the difference of two rounded running sums, so the shares add up to the amount exactly.
   with running as (
@@ -441,7 +441,7 @@ comment on function app.spread(numeric, numeric[], integer) is
 -- The five plans of the house, what keeps their versions, and who may read them.
 
 create or replace function app.count_plan_version() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   -- What a subscription freezes; a plan may be sorted otherwise or retired without a new version.
@@ -467,7 +467,7 @@ comment on function app.count_plan_version() is
   'Trigger: a change of a plan''s terms makes a new version, whoever makes it; its price model is checked.';
 
 create or replace function app.keep_plan_version() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into public.plan_versions (
@@ -484,7 +484,7 @@ $$;
 comment on function app.keep_plan_version() is 'Trigger: plan_versions keeps the terms of each version.';
 
 create or replace function app.refuse_version_change() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform app.refuse('plan_version_fixed', 'A version of a plan is never changed; a change of the plan makes a new one.');

@@ -203,7 +203,7 @@ comment on table coupon_uses is
 
 create or replace function app.billing_moment(p_anchor date, p_months integer, p_time_zone text)
 returns timestamptz
-language sql stable parallel safe set search_path = ''
+language sql stable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   -- date + interval clamps at the month's end, from the anchor each time, so no drift:
   -- 31 Jan + 1 month = 28 Feb, 31 Jan + 2 months = 31 Mar.
@@ -213,7 +213,7 @@ comment on function app.billing_moment(date, integer, text) is
   'Local midnight of anchor + n months: where one half-open billing period ends and the next begins.';
 
 create or replace function app.fill_subscription_billing() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   if new.plan_version is null then
@@ -238,7 +238,7 @@ comment on function app.fill_subscription_billing() is
 
 create or replace function app.subscription_transitions()
 returns table (from_status text, to_status text)
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   values
     ('trialing', 'active'), ('trialing', 'paused'), ('trialing', 'cancelled'),
@@ -251,7 +251,7 @@ comment on function app.subscription_transitions() is
   'Which status of a subscription may follow which; what was cancelled only begins anew.';
 
 create or replace function app.guard_subscription() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   -- What ended or was only tried begins anew with an anchor of its own and nothing billed.
@@ -294,7 +294,7 @@ select app.audit_table(
 
 -- SECURITY DEFINER: the plan must be found also where it is no longer sold.
 create or replace function app.limit_new_key() returns trigger
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- The platform chooses limits itself; the trigger's condition asks who it is, because in here
@@ -315,7 +315,7 @@ create or replace trigger api_keys_limit before insert on api_keys
   for each row when (current_user = 'authenticated') execute function app.limit_new_key();
 
 create or replace function app.keep_billed_organization() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   if exists (
@@ -333,7 +333,7 @@ comment on function app.keep_billed_organization() is
   'Trigger: an organization whose subscription runs is not deleted.';
 
 create or replace function app.keep_plan_in_use() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   if exists (select from public.subscriptions s where s.plan_id = old.id)
@@ -378,7 +378,7 @@ create policy "An organization sees its subscription" on subscriptions
 
 create or replace function app.terms_of(p_subscription public.subscriptions, p_starts_at timestamptz)
 returns public.subscription_terms
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_terms public.subscription_terms;
@@ -399,7 +399,7 @@ comment on function app.terms_of(public.subscriptions, timestamptz) is 'A subscr
 
 create or replace function app.terms_at(p_subscription_id uuid, p_at timestamptz)
 returns public.subscription_terms
-language sql stable set search_path = ''
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select t from public.subscription_terms t
   where t.subscription_id = p_subscription_id and t.starts_at <= p_at
@@ -408,7 +408,7 @@ $$;
 comment on function app.terms_at(uuid, timestamptz) is 'The terms in force at a moment; null before the first.';
 
 create or replace function app.insert_terms(p_terms public.subscription_terms) returns void
-language sql set search_path = ''
+language sql set search_path = pg_catalog, pg_temp
 as $$
   insert into public.subscription_terms (
     organization_id, subscription_id, starts_at, created_at, billing_anchor, time_zone, is_paused, is_adjusted, plan_id,
@@ -425,7 +425,7 @@ $$;
 comment on function app.insert_terms(public.subscription_terms) is 'Adds terms to a subscription from their moment on.';
 
 create or replace function app.same_terms(p_one jsonb, p_other jsonb) returns boolean
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select not exists (
     select from unnest(
@@ -436,7 +436,7 @@ $$;
 comment on function app.same_terms(jsonb, jsonb) is 'Whether two rows (subscriptions or subscription_terms) say the same terms.';
 
 create or replace function app.keep_terms() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_terms public.subscription_terms;
@@ -475,14 +475,14 @@ create or replace trigger subscriptions_keep_terms after insert or update on sub
   for each row execute function app.keep_terms();
 
 create or replace function app.terms_months(p_terms public.subscription_terms) returns integer
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select case p_terms.billing_period when 'yearly' then 12 else 1 end
 $$;
 comment on function app.terms_months(public.subscription_terms) is 'How many months a fee is paid for.';
 
 create or replace function app.terms_fee(p_terms public.subscription_terms) returns numeric
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select case when p_terms.is_paused then 0
     when p_terms.billing_period = 'yearly' then p_terms.price_yearly else p_terms.price_monthly end
@@ -490,7 +490,7 @@ $$;
 comment on function app.terms_fee(public.subscription_terms) is 'The fee of one period under these terms, in major units.';
 
 create or replace function app.moment_index(p_anchor date, p_time_zone text, p_at timestamptz) returns integer
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_local constant date := (p_at at time zone p_time_zone)::date;
@@ -504,7 +504,7 @@ comment on function app.moment_index(date, text, timestamptz) is 'n of the last 
 
 create or replace function app.fee_period(p_terms public.subscription_terms, p_at timestamptz)
 returns table (period_start timestamptz, period_end timestamptz, days integer)
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_months constant integer := app.terms_months(p_terms);
@@ -521,7 +521,7 @@ comment on function app.fee_period(public.subscription_terms, timestamptz) is
   'The whole period of a fee that holds a moment, and its days: always counted from the anchor.';
 
 create or replace function app.local_days(p_from timestamptz, p_to timestamptz, p_time_zone text) returns integer
-language sql stable parallel safe set search_path = ''
+language sql stable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select (p_to at time zone p_time_zone)::date - (p_from at time zone p_time_zone)::date
 $$;
@@ -530,7 +530,7 @@ comment on function app.local_days(timestamptz, timestamptz, text) is
 
 create or replace function app.prorate(p_price numeric, p_days integer, p_of_days integer, p_currency text)
 returns numeric
-language plpgsql immutable parallel safe set search_path = ''
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
 begin
   if p_of_days is null or p_of_days < 1 or p_days is null or p_days not between 0 and p_of_days
@@ -549,7 +549,7 @@ comment on function app.prorate(numeric, integer, integer, text) is
 create or replace function app.planned_terms(
   p_subscription public.subscriptions, p_plan_id text, p_billing_period text, p_overrides jsonb
 ) returns public.subscription_terms
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_plan public.plans;
@@ -597,7 +597,7 @@ comment on function app.planned_terms(public.subscriptions, text, text, jsonb) i
   'The terms a subscription would have on a plan of the catalogue, with agreed ones in place of the plan''s.';
 
 create or replace function app.coupon_factor(p_subscription_id uuid, p_at timestamptz) returns numeric
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_factor numeric := 1;
@@ -617,7 +617,7 @@ comment on function app.coupon_factor(uuid, timestamptz) is 'What percent coupon
 create or replace function app.redemption_place(
   p_redemption public.coupon_redemptions, p_subscription public.subscriptions, p_at timestamptz
 ) returns integer
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_place integer;
@@ -636,7 +636,7 @@ comment on function app.redemption_place(public.coupon_redemptions, public.subsc
 create or replace function app.paid_price(
   p_subscription public.subscriptions, p_terms public.subscription_terms, p_at timestamptz
 ) returns table (price numeric, source jsonb)
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_charge public.subscription_adjustments;
@@ -665,7 +665,7 @@ create or replace function app.change_lines(
   p_subscription public.subscriptions, p_old public.subscription_terms, p_new public.subscription_terms,
   p_at timestamptz, p_reason text
 ) returns setof public.subscription_adjustments
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_index constant integer := app.moment_index(p_old.billing_anchor, p_old.time_zone, p_at);
@@ -719,7 +719,7 @@ comment on function app.change_lines(public.subscriptions, public.subscription_t
 create or replace function app.apply_terms(
   p_subscription public.subscriptions, p_new public.subscription_terms, p_at timestamptz, p_reason text
 ) returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_old public.subscription_terms := app.terms_at(p_subscription.id, p_at);
@@ -763,7 +763,7 @@ comment on function app.apply_terms(public.subscriptions, public.subscription_te
 
 create or replace function app.lock_subscription(p_organization_id uuid, p_statuses text[])
 returns public.subscriptions
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_subscription public.subscriptions;
@@ -785,7 +785,7 @@ create or replace function app.change_plan(
   p_organization_id uuid, p_plan_id text, p_billing_period text default null, p_overrides jsonb default '{}',
   p_when text default 'auto', p_on date default null
 ) returns timestamptz
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sub public.subscriptions := app.lock_subscription(p_organization_id, '{trialing,active,past_due}');
@@ -835,7 +835,7 @@ comment on function app.change_plan(uuid, text, text, jsonb, text, date) is
   'Moves a subscription to a plan''s present terms: at once if it is dearer, else when its period ends. Returns from when.';
 
 create or replace function app.withdraw_change(p_organization_id uuid) returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sub public.subscriptions := app.lock_subscription(p_organization_id, '{trialing,active,past_due,paused,unpaid}');
@@ -850,7 +850,7 @@ $$;
 comment on function app.withdraw_change(uuid) is 'Takes back a change that was meant for the end of the period.';
 
 create or replace function app.pause_subscription(p_organization_id uuid, p_on date default null) returns timestamptz
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sub public.subscriptions := app.lock_subscription(p_organization_id, '{active,past_due}');
@@ -873,7 +873,7 @@ comment on function app.pause_subscription(uuid, date) is
   'Sells nothing from a day on: its unused days are given back, and the organization''s keys rest.';
 
 create or replace function app.resume_subscription(p_organization_id uuid, p_on date default null) returns timestamptz
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sub public.subscriptions := app.lock_subscription(p_organization_id, '{paused}');
@@ -898,7 +898,7 @@ comment on function app.resume_subscription(uuid, date) is
 -- Where a subscription's billing stands: moving past a moment, ending trials, redeeming coupons.
 
 create or replace function app.advance_subscription(p_subscription public.subscriptions) returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_at constant timestamptz := p_subscription.next_billing_at;
@@ -928,7 +928,7 @@ comment on function app.advance_subscription(public.subscriptions) is
   'Moves a subscription past the billing moment that was just billed: scheduled terms begin, a cancelled one ends.';
 
 create or replace function app.record_coupon_uses(p_subscription public.subscriptions, p_at timestamptz) returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   if not exists (
@@ -947,7 +947,7 @@ comment on function app.record_coupon_uses(public.subscriptions, timestamptz) is
   'Remembers what the coupons took off the bill of a moment.';
 
 create or replace function app.trial_end(p_subscription public.subscriptions) returns timestamptz
-language sql stable set search_path = ''
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   -- A trial lasts to the end of its last day, and what follows begins with a day.
   select case when d::timestamp at time zone p_subscription.time_zone = p_subscription.trial_ends_at
@@ -957,7 +957,7 @@ $$;
 comment on function app.trial_end(public.subscriptions) is 'The local midnight at which a trial is over.';
 
 create or replace function app.end_trials(p_until timestamptz default null, p_limit integer default 1000) returns integer
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sub public.subscriptions;
@@ -994,7 +994,7 @@ comment on function app.end_trials(timestamptz, integer) is
   'Turns trials that are over into paid subscriptions, or suspends them, as each was agreed; returns how many.';
 
 create or replace function app.redeem_coupon(p_organization_id uuid, p_code text) returns uuid
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sub public.subscriptions := app.lock_subscription(p_organization_id, '{trialing,active,past_due,paused}');

@@ -120,7 +120,7 @@ comment on column invoices.billed_at is 'The billing moment: usage before it in 
 
 create or replace function app.tax_for(p_country text, p_date date, p_vat_registered boolean)
 returns table (category text, rate numeric, reason text)
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   -- mval section 5-1 (25 % since 2005); section 6-22: services to a recipient outside the VAT area are exempt.
   -- Who is not in the register may not charge it at all (section 15-11).
@@ -135,7 +135,7 @@ comment on function app.tax_for(text, date, boolean) is
   'VAT category (UNCL5305), rate in percent, and reason for a buyer''s country and a seller''s registration.';
 
 create or replace function app.mod10(p_digits text) returns text
-language plpgsql immutable parallel safe set search_path = ''
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sum integer := 0;
@@ -166,7 +166,7 @@ $$;
 
 create or replace function app.rate_usage(p_terms public.subscription_terms, p_used bigint, p_included bigint)
 returns setof app.bill_line
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_model constant jsonb := app.usage_price_model(p_terms.overage_rate, p_terms.overage_model, p_terms.price_model);
@@ -205,7 +205,7 @@ comment on function app.rate_usage(public.subscription_terms, bigint, bigint) is
 
 create or replace function app.usage_parts(p_subscription_id uuid, p_from timestamptz, p_to timestamptz)
 returns table (terms_id bigint, period_start timestamptz, period_end timestamptz, included bigint)
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_part record;
@@ -237,7 +237,7 @@ comment on function app.usage_parts(uuid, timestamptz, timestamptz) is
 
 create or replace function app.bill_usage(p_subscription public.subscriptions, p_from timestamptz, p_to timestamptz)
 returns setof app.bill_line
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_part record;
@@ -267,7 +267,7 @@ comment on function app.bill_usage(public.subscriptions, timestamptz, timestampt
 
 create or replace function app.bill_fee(p_subscription public.subscriptions, p_at timestamptz)
 returns setof app.bill_line
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_terms public.subscription_terms;
@@ -308,7 +308,7 @@ comment on function app.bill_fee(public.subscriptions, timestamptz) is
   'The fee of the month or year that begins at a billing moment; no row where none does.';
 
 create or replace function app.bill_adjustments(p_subscription_id uuid, p_at timestamptz) returns setof app.bill_line
-language sql stable set search_path = ''
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   -- A credit counts backwards: prices are never negative (EN 16931, BR-27).
   select a.kind, a.description, case a.kind when 'credit' then -a.quantity else a.quantity end, a.unit, a.unit_price,
@@ -324,7 +324,7 @@ comment on function app.bill_adjustments(uuid, timestamptz) is
 create or replace function app.bill_discounts(
   p_subscription public.subscriptions, p_at timestamptz, p_base numeric, p_from timestamptz, p_to timestamptz
 ) returns setof app.bill_line
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_redemption public.coupon_redemptions;
@@ -374,7 +374,7 @@ create or replace function calculate_monthly_bill(
   base_quantity numeric, amount numeric, period_start timestamptz, period_end timestamptz, impressions bigint,
   included bigint, tax_code text, facts jsonb
 )
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sub public.subscriptions;
@@ -421,7 +421,7 @@ comment on function calculate_monthly_bill(uuid, timestamptz) is
   'The lines of the bill at a billing moment: overage of the month that ended, fee of the period that begins, coupons, changes. Changes nothing.';
 
 create or replace function app.net_fee(p_organization_id uuid, p_at timestamptz) returns numeric
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_fee record;
@@ -451,7 +451,7 @@ comment on function app.net_fee(uuid, timestamptz) is
 
 create or replace function app.draft_invoice(p_subscription public.subscriptions, p_invoice_date date)
 returns uuid
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_seller public.legal_entities;
@@ -518,7 +518,7 @@ comment on function app.draft_invoice(public.subscriptions, date) is
   'A draft for the subscription''s next billing moment with seller and buyer as they are now; null when nothing is owed.';
 
 create or replace function app.bill_subscription(p_subscription_id uuid, p_as_of date) returns uuid
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sub public.subscriptions;
@@ -534,7 +534,7 @@ comment on function app.bill_subscription(uuid, date) is
   'Drafts the invoice of a subscription''s next billing moment (null: nothing owed) and moves the subscription on.';
 
 create or replace function app.issue_invoice(p_invoice_id uuid) returns text
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_invoice public.invoices;
@@ -570,7 +570,7 @@ comment on function app.issue_invoice(uuid) is
   'Gives a draft the next number of its series (INV-2026-000001) and its KID; call it last in the transaction.';
 
 create or replace function app.protect_issued_invoice() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   -- Payment moves; the document does not.

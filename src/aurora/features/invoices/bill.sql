@@ -14,7 +14,7 @@ $$;
 
 create or replace function app.rate_usage(p_terms public.subscription_terms, p_used bigint, p_included bigint)
 returns setof app.bill_line
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_model constant jsonb := app.usage_price_model(p_terms.overage_rate, p_terms.overage_model, p_terms.price_model);
@@ -53,7 +53,7 @@ comment on function app.rate_usage(public.subscription_terms, bigint, bigint) is
 
 create or replace function app.usage_parts(p_subscription_id uuid, p_from timestamptz, p_to timestamptz)
 returns table (terms_id bigint, period_start timestamptz, period_end timestamptz, included bigint)
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_part record;
@@ -85,7 +85,7 @@ comment on function app.usage_parts(uuid, timestamptz, timestamptz) is
 
 create or replace function app.bill_usage(p_subscription public.subscriptions, p_from timestamptz, p_to timestamptz)
 returns setof app.bill_line
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_part record;
@@ -115,7 +115,7 @@ comment on function app.bill_usage(public.subscriptions, timestamptz, timestampt
 
 create or replace function app.bill_fee(p_subscription public.subscriptions, p_at timestamptz)
 returns setof app.bill_line
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_terms public.subscription_terms;
@@ -156,7 +156,7 @@ comment on function app.bill_fee(public.subscriptions, timestamptz) is
   'The fee of the month or year that begins at a billing moment; no row where none does.';
 
 create or replace function app.bill_adjustments(p_subscription_id uuid, p_at timestamptz) returns setof app.bill_line
-language sql stable set search_path = ''
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   -- A credit counts backwards: prices are never negative (EN 16931, BR-27).
   select a.kind, a.description, case a.kind when 'credit' then -a.quantity else a.quantity end, a.unit, a.unit_price,
@@ -172,7 +172,7 @@ comment on function app.bill_adjustments(uuid, timestamptz) is
 create or replace function app.bill_discounts(
   p_subscription public.subscriptions, p_at timestamptz, p_base numeric, p_from timestamptz, p_to timestamptz
 ) returns setof app.bill_line
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_redemption public.coupon_redemptions;
@@ -222,7 +222,7 @@ create or replace function calculate_monthly_bill(
   base_quantity numeric, amount numeric, period_start timestamptz, period_end timestamptz, impressions bigint,
   included bigint, tax_code text, facts jsonb
 )
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sub public.subscriptions;
@@ -269,7 +269,7 @@ comment on function calculate_monthly_bill(uuid, timestamptz) is
   'The lines of the bill at a billing moment: overage of the month that ended, fee of the period that begins, coupons, changes. Changes nothing.';
 
 create or replace function app.net_fee(p_organization_id uuid, p_at timestamptz) returns numeric
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_fee record;

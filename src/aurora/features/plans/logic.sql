@@ -1,7 +1,7 @@
 -- The five plans of the house, what keeps their versions, and who may read them.
 
 create or replace function app.count_plan_version() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   -- What a subscription freezes; a plan may be sorted otherwise or retired without a new version.
@@ -27,7 +27,7 @@ comment on function app.count_plan_version() is
   'Trigger: a change of a plan''s terms makes a new version, whoever makes it; its price model is checked.';
 
 create or replace function app.keep_plan_version() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into public.plan_versions (
@@ -44,7 +44,7 @@ $$;
 comment on function app.keep_plan_version() is 'Trigger: plan_versions keeps the terms of each version.';
 
 create or replace function app.refuse_version_change() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform app.refuse('plan_version_fixed', 'A version of a plan is never changed; a change of the plan makes a new one.');

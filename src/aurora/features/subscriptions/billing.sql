@@ -1,7 +1,7 @@
 -- Where a subscription's billing stands: moving past a moment, ending trials, redeeming coupons.
 
 create or replace function app.advance_subscription(p_subscription public.subscriptions) returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_at constant timestamptz := p_subscription.next_billing_at;
@@ -31,7 +31,7 @@ comment on function app.advance_subscription(public.subscriptions) is
   'Moves a subscription past the billing moment that was just billed: scheduled terms begin, a cancelled one ends.';
 
 create or replace function app.record_coupon_uses(p_subscription public.subscriptions, p_at timestamptz) returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   if not exists (
@@ -50,7 +50,7 @@ comment on function app.record_coupon_uses(public.subscriptions, timestamptz) is
   'Remembers what the coupons took off the bill of a moment.';
 
 create or replace function app.trial_end(p_subscription public.subscriptions) returns timestamptz
-language sql stable set search_path = ''
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   -- A trial lasts to the end of its last day, and what follows begins with a day.
   select case when d::timestamp at time zone p_subscription.time_zone = p_subscription.trial_ends_at
@@ -60,7 +60,7 @@ $$;
 comment on function app.trial_end(public.subscriptions) is 'The local midnight at which a trial is over.';
 
 create or replace function app.end_trials(p_until timestamptz default null, p_limit integer default 1000) returns integer
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sub public.subscriptions;
@@ -97,7 +97,7 @@ comment on function app.end_trials(timestamptz, integer) is
   'Turns trials that are over into paid subscriptions, or suspends them, as each was agreed; returns how many.';
 
 create or replace function app.redeem_coupon(p_organization_id uuid, p_code text) returns uuid
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sub public.subscriptions := app.lock_subscription(p_organization_id, '{trialing,active,past_due,paused}');

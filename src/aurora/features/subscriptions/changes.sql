@@ -3,7 +3,7 @@
 create or replace function app.planned_terms(
   p_subscription public.subscriptions, p_plan_id text, p_billing_period text, p_overrides jsonb
 ) returns public.subscription_terms
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_plan public.plans;
@@ -51,7 +51,7 @@ comment on function app.planned_terms(public.subscriptions, text, text, jsonb) i
   'The terms a subscription would have on a plan of the catalogue, with agreed ones in place of the plan''s.';
 
 create or replace function app.coupon_factor(p_subscription_id uuid, p_at timestamptz) returns numeric
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_factor numeric := 1;
@@ -71,7 +71,7 @@ comment on function app.coupon_factor(uuid, timestamptz) is 'What percent coupon
 create or replace function app.redemption_place(
   p_redemption public.coupon_redemptions, p_subscription public.subscriptions, p_at timestamptz
 ) returns integer
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_place integer;
@@ -90,7 +90,7 @@ comment on function app.redemption_place(public.coupon_redemptions, public.subsc
 create or replace function app.paid_price(
   p_subscription public.subscriptions, p_terms public.subscription_terms, p_at timestamptz
 ) returns table (price numeric, source jsonb)
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_charge public.subscription_adjustments;
@@ -119,7 +119,7 @@ create or replace function app.change_lines(
   p_subscription public.subscriptions, p_old public.subscription_terms, p_new public.subscription_terms,
   p_at timestamptz, p_reason text
 ) returns setof public.subscription_adjustments
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_index constant integer := app.moment_index(p_old.billing_anchor, p_old.time_zone, p_at);
@@ -173,7 +173,7 @@ comment on function app.change_lines(public.subscriptions, public.subscription_t
 create or replace function app.apply_terms(
   p_subscription public.subscriptions, p_new public.subscription_terms, p_at timestamptz, p_reason text
 ) returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_old public.subscription_terms := app.terms_at(p_subscription.id, p_at);
@@ -217,7 +217,7 @@ comment on function app.apply_terms(public.subscriptions, public.subscription_te
 
 create or replace function app.lock_subscription(p_organization_id uuid, p_statuses text[])
 returns public.subscriptions
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_subscription public.subscriptions;
@@ -239,7 +239,7 @@ create or replace function app.change_plan(
   p_organization_id uuid, p_plan_id text, p_billing_period text default null, p_overrides jsonb default '{}',
   p_when text default 'auto', p_on date default null
 ) returns timestamptz
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sub public.subscriptions := app.lock_subscription(p_organization_id, '{trialing,active,past_due}');
@@ -289,7 +289,7 @@ comment on function app.change_plan(uuid, text, text, jsonb, text, date) is
   'Moves a subscription to a plan''s present terms: at once if it is dearer, else when its period ends. Returns from when.';
 
 create or replace function app.withdraw_change(p_organization_id uuid) returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sub public.subscriptions := app.lock_subscription(p_organization_id, '{trialing,active,past_due,paused,unpaid}');
@@ -304,7 +304,7 @@ $$;
 comment on function app.withdraw_change(uuid) is 'Takes back a change that was meant for the end of the period.';
 
 create or replace function app.pause_subscription(p_organization_id uuid, p_on date default null) returns timestamptz
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sub public.subscriptions := app.lock_subscription(p_organization_id, '{active,past_due}');
@@ -327,7 +327,7 @@ comment on function app.pause_subscription(uuid, date) is
   'Sells nothing from a day on: its unused days are given back, and the organization''s keys rest.';
 
 create or replace function app.resume_subscription(p_organization_id uuid, p_on date default null) returns timestamptz
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sub public.subscriptions := app.lock_subscription(p_organization_id, '{paused}');

@@ -2,7 +2,7 @@
 
 create or replace function app.terms_of(p_subscription public.subscriptions, p_starts_at timestamptz)
 returns public.subscription_terms
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_terms public.subscription_terms;
@@ -23,7 +23,7 @@ comment on function app.terms_of(public.subscriptions, timestamptz) is 'A subscr
 
 create or replace function app.terms_at(p_subscription_id uuid, p_at timestamptz)
 returns public.subscription_terms
-language sql stable set search_path = ''
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select t from public.subscription_terms t
   where t.subscription_id = p_subscription_id and t.starts_at <= p_at
@@ -32,7 +32,7 @@ $$;
 comment on function app.terms_at(uuid, timestamptz) is 'The terms in force at a moment; null before the first.';
 
 create or replace function app.insert_terms(p_terms public.subscription_terms) returns void
-language sql set search_path = ''
+language sql set search_path = pg_catalog, pg_temp
 as $$
   insert into public.subscription_terms (
     organization_id, subscription_id, starts_at, created_at, billing_anchor, time_zone, is_paused, is_adjusted, plan_id,
@@ -49,7 +49,7 @@ $$;
 comment on function app.insert_terms(public.subscription_terms) is 'Adds terms to a subscription from their moment on.';
 
 create or replace function app.same_terms(p_one jsonb, p_other jsonb) returns boolean
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select not exists (
     select from unnest(
@@ -60,7 +60,7 @@ $$;
 comment on function app.same_terms(jsonb, jsonb) is 'Whether two rows (subscriptions or subscription_terms) say the same terms.';
 
 create or replace function app.keep_terms() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_terms public.subscription_terms;
@@ -99,14 +99,14 @@ create or replace trigger subscriptions_keep_terms after insert or update on sub
   for each row execute function app.keep_terms();
 
 create or replace function app.terms_months(p_terms public.subscription_terms) returns integer
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select case p_terms.billing_period when 'yearly' then 12 else 1 end
 $$;
 comment on function app.terms_months(public.subscription_terms) is 'How many months a fee is paid for.';
 
 create or replace function app.terms_fee(p_terms public.subscription_terms) returns numeric
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select case when p_terms.is_paused then 0
     when p_terms.billing_period = 'yearly' then p_terms.price_yearly else p_terms.price_monthly end
@@ -114,7 +114,7 @@ $$;
 comment on function app.terms_fee(public.subscription_terms) is 'The fee of one period under these terms, in major units.';
 
 create or replace function app.moment_index(p_anchor date, p_time_zone text, p_at timestamptz) returns integer
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_local constant date := (p_at at time zone p_time_zone)::date;
@@ -128,7 +128,7 @@ comment on function app.moment_index(date, text, timestamptz) is 'n of the last 
 
 create or replace function app.fee_period(p_terms public.subscription_terms, p_at timestamptz)
 returns table (period_start timestamptz, period_end timestamptz, days integer)
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_months constant integer := app.terms_months(p_terms);
@@ -145,7 +145,7 @@ comment on function app.fee_period(public.subscription_terms, timestamptz) is
   'The whole period of a fee that holds a moment, and its days: always counted from the anchor.';
 
 create or replace function app.local_days(p_from timestamptz, p_to timestamptz, p_time_zone text) returns integer
-language sql stable parallel safe set search_path = ''
+language sql stable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select (p_to at time zone p_time_zone)::date - (p_from at time zone p_time_zone)::date
 $$;
@@ -154,7 +154,7 @@ comment on function app.local_days(timestamptz, timestamptz, text) is
 
 create or replace function app.prorate(p_price numeric, p_days integer, p_of_days integer, p_currency text)
 returns numeric
-language plpgsql immutable parallel safe set search_path = ''
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
 begin
   if p_of_days is null or p_of_days < 1 or p_days is null or p_days not between 0 and p_of_days
