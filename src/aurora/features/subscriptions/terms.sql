@@ -64,9 +64,12 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_terms public.subscription_terms;
+  -- The anchor's midnight, also where somebody wrote a later hour of that day.
+  v_begins constant timestamptz :=
+    least(new.current_period_start, app.billing_moment(new.billing_anchor, 0, new.time_zone));
 begin
   if tg_op = 'INSERT' then
-    perform app.insert_terms(app.terms_of(new, new.current_period_start));
+    perform app.insert_terms(app.terms_of(new, v_begins));
     return null;
   end if;
   if app.same_terms(to_jsonb(old), to_jsonb(new)) then
@@ -78,8 +81,8 @@ begin
   end if;
   if v_terms.id is null or v_terms.billing_anchor <> new.billing_anchor then
     -- It begins anew; what had been meant for later is gone with the old one.
-    delete from public.subscription_terms t where t.subscription_id = new.id and t.starts_at >= new.current_period_start;
-    perform app.insert_terms(app.terms_of(new, new.current_period_start));
+    delete from public.subscription_terms t where t.subscription_id = new.id and t.starts_at >= v_begins;
+    perform app.insert_terms(app.terms_of(new, v_begins));
   else
     -- Somebody corrects the row by hand: the terms that run say the same from their beginning.
     update public.subscription_terms t set
