@@ -266,7 +266,8 @@ begin
       'subscription_transition_invalid', format('A subscription that is %s cannot become %s.', old.status, new.status)
     );
   end if;
-  if (new.months_billed < old.months_billed or new.organization_id <> old.organization_id or new.currency <> old.currency)
+  if (new.months_billed < old.months_billed or new.organization_id <> old.organization_id
+      or (new.currency <> old.currency and app.currency_digits(new.currency) is not null))
     and not v_anew
   then
     perform app.refuse(
