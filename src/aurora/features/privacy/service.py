@@ -20,7 +20,8 @@ STRIP_JOB: Final = "privacy_strip_usage"
 EXPORT_TIMEOUT_MS: Final = 300_000
 STRIP_TIMEOUT_MS: Final = 300_000
 # Claims and unfolded deltas repeat what the raw rows and the rollups say.
-INTERNAL_TABLES: Final = frozenset({"usage_event_ids", "usage_deltas"})
+# Salts are there to be forgotten.
+INTERNAL_TABLES: Final = frozenset({"usage_event_ids", "usage_deltas", "usage_visitor_salts"})
 
 
 async def find_subject(conn: Connection, which: UUID | str) -> Subject:

@@ -72,6 +72,11 @@ async def record_usage(
         staging.settle(await store.ingest(conn, staging.ordered()))
         if not sender.backfill:
             await store.touch_api_keys(conn, staging.keys(), now)
+    # After the rows, so that a batch may take back what it brought itself.
+    if staging.reversals:
+        staging.settle_aside(await store.reverse(conn, staging.reversal_rows()))
+    if staging.untimely:
+        staging.settle_aside(await store.quarantine(conn, staging.quarantine_rows()))
     return staging.receipt()
 
 
@@ -115,6 +120,11 @@ async def count_visitors(conn: Connection) -> int:
 async def forget_event_ids(conn: Connection) -> int:
     """Forget a bounded number of ids that no late event can bring again; return how many."""
     return await store.forget_event_ids(conn, keep_days=EVENT_ID_KEEP_DAYS, limit=FORGET_BATCH)
+
+
+async def forget_visitor_salts(conn: Connection) -> int:
+    """Remove a bounded number of salts of days that no late event can reach; return how many."""
+    return await store.forget_visitor_salts(conn, FORGET_BATCH)
 
 
 async def ensure_partitions(conn: Connection) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -17,8 +17,13 @@ from aurora.features.usage.decoding import parse_ip
 from aurora.features.usage.model import (
     MAX_AHEAD_SECONDS,
     MAX_LATE_DAYS,
+    MAX_QUARANTINE_AHEAD_DAYS,
+    MAX_QUARANTINE_LATE_DAYS,
+    MAX_QUARANTINED,
+    MAX_REVERSALS_PER_CALL,
     IdConflict,
     LostEvent,
+    Outcome,
     Receipt,
     Rejection,
     UsageEvent,
@@ -29,6 +34,17 @@ _FAMILY = {4: 2, 6: 3}
 _JSONB_VERSION = b"\x01"
 _NO_METADATA = _JSONB_VERSION + b"{}"
 MAX_ADDRESSES_REMEMBERED = 65_536
+
+QUARANTINED = (
+    f"The event is more than {MAX_LATE_DAYS} days late or {MAX_AHEAD_SECONDS} seconds early. It is "
+    "kept in quarantine and not counted; an operator may replay it."
+)
+REFUSALS = {
+    "reverses_unknown": "No event of that id and source is known that could be taken back.",
+    "quarantine_full": (
+        f"The event is out of time, and {MAX_QUARANTINED:,} are in quarantine already."
+    ),
+}
 
 # Places in a row; store.STAGING_COLUMNS is the order.
 _ORDINAL, _DIGEST, _EVENT_ID, _TIMESTAMP, _KEY = 0, 3, 4, 5, 6
@@ -49,6 +65,25 @@ class Sender:
     backfill: bool = False
 
 
+class Aside(NamedTuple):
+    """An event that is not counted as it stands: a reversal, or one that came out of time."""
+
+    ordinal: int
+    key: bytes
+    digest: int
+    event: UsageEvent
+
+    def identity(self) -> dict[str, Any]:
+        """Return what SQL tells it by."""
+        return {
+            "ordinal": self.ordinal,
+            "organization_id": self.event.organization_id,
+            "event_key": UUID(bytes=self.key),
+            "digest": self.digest,
+            "timestamp": self.event.timestamp,
+        }
+
+
 class Staging:
     """The rows of one batch, by identity, and what became of the events that are not among them."""
 
@@ -64,14 +99,18 @@ class Staging:
         self.sender, self.owners, self.known = sender, owners, known
         self.oldest, self.newest = oldest, newest
         self.rows: dict[bytes, tuple[Any, ...]] = {}
+        self.reversals: dict[bytes, Aside] = {}
+        self.untimely: dict[bytes, Aside] = {}
         self.accepted = 0
         self.duplicates = 0
         self.conflicts: list[IdConflict] = []
         self.rejected: list[Rejection] = []
+        self.quarantined: list[Rejection] = []
 
     def add(self, index: int, event: UsageEvent) -> None:
         """Stage the event, or say why not."""
-        if not self.oldest <= event.timestamp <= self.newest:
+        is_timely = self.oldest <= event.timestamp <= self.newest
+        if not is_timely and not self._may_be_quarantined(event.timestamp):
             detail = (
                 f"{event.timestamp.isoformat()} is out of range: an event may be at most "
                 f"{MAX_LATE_DAYS} days late and {MAX_AHEAD_SECONDS} seconds early."
@@ -101,11 +140,39 @@ class Staging:
         identity = event_key(event.source, event.id)
         place = organization_id.bytes + identity
         digest = event_digest(event)
-        before = self.rows.get(place)
+        before = self._digest_at(place)
         if before is not None:
-            self.repeated(index, event.id, is_conflict=before[_DIGEST] != digest)
-            return
-        self.rows[place] = _row(index, organization_id, identity, digest, event, owner)
+            self.repeated(index, event.id, is_conflict=before != digest)
+        elif not is_timely:
+            self.untimely[place] = Aside(index, identity, digest, event)
+        elif event.reverses is None:
+            self.rows[place] = _row(index, organization_id, identity, digest, event, owner)
+        elif len(self.reversals) < MAX_REVERSALS_PER_CALL:
+            self.reversals[place] = Aside(index, identity, digest, event)
+        else:
+            detail = f"A call takes at most {MAX_REVERSALS_PER_CALL:,} reversals; send it again."
+            self.rejected.append(Rejection(index, "too_many_reversals", detail))
+
+    def _digest_at(self, place: bytes) -> int | None:
+        row = self.rows.get(place)
+        if row is not None:
+            digest: int = row[_DIGEST]
+            return digest
+        aside = self.reversals.get(place) or self.untimely.get(place)
+        return None if aside is None else aside.digest
+
+    def _may_be_quarantined(self, at: datetime) -> bool:
+        """Tell a clock that is off or a batch that was forgotten from a date that means nothing."""
+        if self.sender.backfill:
+            return False
+        try:
+            return (
+                self.oldest - timedelta(days=MAX_QUARANTINE_LATE_DAYS)
+                <= at
+                <= self.newest + timedelta(days=MAX_QUARANTINE_AHEAD_DAYS)
+            )
+        except OverflowError:
+            return False
 
     def _organization(self, event: UsageEvent, owner: KeyOwner | None) -> UUID | None:
         named = event.organization_id
@@ -137,6 +204,51 @@ class Staging:
             for each in lost:
                 self.repeated(each.ordinal, ids[each.ordinal], is_conflict=each.is_conflict)
 
+    def reversal_rows(self) -> bytes:
+        """Return the reversals as app.reverse_usage() takes them."""
+        return msgspec.json.encode(
+            [
+                {
+                    **aside.identity(),
+                    "event_id": aside.event.id,
+                    "reverses": UUID(bytes=event_key(aside.event.source, aside.event.reverses)),
+                    "api_key_id": aside.event.api_key_id,
+                    "metadata": aside.event.metadata,
+                }
+                for aside in self.reversals.values()
+                if aside.event.reverses is not None
+            ]
+        )
+
+    def quarantine_rows(self) -> bytes:
+        """Return the events that came out of time as app.quarantine_usage() takes them."""
+        return msgspec.json.encode(
+            [
+                {**aside.identity(), "reason": "timestamp_out_of_range", "event": aside.event}
+                for aside in self.untimely.values()
+            ]
+        )
+
+    def settle_aside(self, outcomes: Sequence[Outcome]) -> None:
+        """Note what became of reversals and of events that came out of time."""
+        asides = {
+            aside.ordinal: aside for aside in (*self.reversals.values(), *self.untimely.values())
+        }
+        for each in outcomes:
+            aside = asides[each.ordinal]
+            if each.outcome == "reversed":
+                self.accepted += 1
+            elif each.outcome == "quarantined":
+                self.quarantined.append(
+                    Rejection(aside.ordinal, "timestamp_out_of_range", QUARANTINED)
+                )
+            elif each.outcome in {"duplicate", "conflict", "already_reversed"}:
+                self.repeated(
+                    aside.ordinal, aside.event.id, is_conflict=each.outcome != "duplicate"
+                )
+            else:
+                self.rejected.append(Rejection(aside.ordinal, each.outcome, REFUSALS[each.outcome]))
+
     def repeated(self, index: int, event_id: str, *, is_conflict: bool) -> None:
         """Note that an event's id was seen before, in this batch or an earlier one."""
         if is_conflict:
@@ -151,6 +263,7 @@ class Staging:
             duplicates=self.duplicates,
             conflicts=sorted(self.conflicts, key=lambda conflict: conflict.index),
             rejected=sorted(self.rejected, key=lambda rejection: rejection.index),
+            quarantined=sorted(self.quarantined, key=lambda rejection: rejection.index),
         )
 
 

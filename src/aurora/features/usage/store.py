@@ -12,9 +12,11 @@ from psycopg.types.json import Jsonb
 from aurora.db.queries import execute, fetch_all, fetch_value, load_queries
 from aurora.db.transaction import Connection
 from aurora.features.usage.model import (
+    MAX_QUARANTINED,
     MAX_SUMMARY_GROUPS,
     GroupBy,
     LostEvent,
+    Outcome,
     SummaryRow,
 )
 
@@ -62,6 +64,27 @@ async def ingest(conn: Connection, rows: Iterable[Sequence[Any]]) -> list[LostEv
         for row in rows:
             await copy.write_row(row)
     return await fetch_all(conn, QUERIES["list_staged_usage_lost"], LostEvent)
+
+
+async def reverse(conn: Connection, rows: bytes) -> list[Outcome]:
+    """Take events back.
+
+    Args:
+        conn: An open transaction of the platform.
+        rows: A JSON array of reversals, as app.reverse_usage() takes it.
+    """
+    return await fetch_all(conn, QUERIES["list_usage_reversed"], Outcome, rows=rows.decode())
+
+
+async def quarantine(conn: Connection, rows: bytes) -> list[Outcome]:
+    """Keep events that came out of time, up to `MAX_QUARANTINED` an organization.
+
+    Args:
+        conn: An open transaction of the platform.
+        rows: A JSON array of events, as app.quarantine_usage() takes it.
+    """
+    query = QUERIES["list_usage_quarantined"]
+    return await fetch_all(conn, query, Outcome, rows=rows.decode(), limit=MAX_QUARANTINED)
 
 
 async def touch_api_keys(conn: Connection, key_ids: Sequence[UUID], used_at: datetime) -> None:
@@ -112,6 +135,13 @@ async def forget_event_ids(conn: Connection, *, keep_days: int, limit: int) -> i
     forgotten: int = await fetch_value(
         conn, QUERIES["delete_usage_event_ids_forgotten"], keep_days=keep_days, limit=limit
     )
+    return forgotten
+
+
+async def forget_visitor_salts(conn: Connection, limit: int) -> int:
+    """Remove up to `limit` salts of days that are over for good; return how many."""
+    query = QUERIES["delete_usage_visitor_salts_forgotten"]
+    forgotten: int = await fetch_value(conn, query, limit=limit)
     return forgotten
 
 
