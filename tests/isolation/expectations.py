@@ -102,6 +102,7 @@ RELATIONS: Final[dict[str, Rule]] = {
     "public.daily_usage_summary": USAGE,
     # Claims of event ids, places in imported files, what visitors are hashed with, and what is not
     # counted are the platform's own business.
+    "public.rate_limit_windows": CLOSED,
     "public.usage_event_ids": CLOSED,
     "public.usage_imports": CLOSED,
     "public.usage_visitor_salts": CLOSED,
@@ -217,6 +218,15 @@ FUNCTIONS |= dict.fromkeys(
         "app.count_billable",
         "app.forget_usage_event_ids",
         "public.track_usage",
+        "app.limit_number",
+        "app.limit_slide",
+        "app.limit_wait",
+        "app.limit_add",
+        "app.limit_time",
+        "app.lock_rate_limit",
+        "app.lease_requests",
+        "app.return_requests",
+        "app.forget_rate_limits",
         "app.quota_month",
         "app.quota_state",
         "app.warn_of_quota",

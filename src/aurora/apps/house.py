@@ -39,7 +39,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
         "verifying.sql",
         "policies.sql",
     ),
-    "limits": ("logic.sql",),
+    "limits": ("tables.sql", "leases.sql", "logic.sql"),
     "gate": (),
     "widgets": ("tables.sql", "logic.sql"),
     "invoices": ("tables.sql", "logic.sql", "issuing.sql", "policies.sql"),

@@ -261,7 +261,7 @@ comment on function app.latency_value(integer) is 'The response time in ms that 
 -- Taking events once, and keeping the months that hold them.
 
 create or replace function app.has_usage_partition(p_name text) returns boolean
-language plpgsql volatile set search_path = ''
+language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- A query, not to_regclass(): that may still remember from before a lock was waited for.
@@ -274,7 +274,7 @@ $$;
 comment on function app.has_usage_partition(text) is 'Whether a month of usage_analytics is there, seen anew.';
 
 create or replace function app.ensure_usage_partitions(p_from date, p_to date) returns integer
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_month date := date_trunc('month', p_from)::date;
@@ -320,7 +320,7 @@ comment on function app.ensure_usage_partitions(date, date) is
   'Makes the months of usage_analytics from one day to another that are missing; returns how many it made.';
 
 create or replace function app.usage_event_key(p_source text, p_id text) returns uuid
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   -- Text cannot hold a zero byte, so joined by one the pairs (a, b-c) and (a-b, c) stay apart.
   select encode(substring(sha256(
@@ -336,7 +336,7 @@ as $$ select p_status_code between 200 and 399 $$;
 comment on function app.is_successful(integer) is 'Whether the request was answered: 2xx and 3xx (201, 204, 304 too).';
 
 create or replace function app.open_usage_staging() returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   if to_regclass('pg_temp.usage_staging') is null then
@@ -357,7 +357,7 @@ comment on function app.open_usage_staging() is
 
 create or replace function app.ingest_staged_usage()
 returns table (ordinal integer, is_conflict boolean)
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   -- Once and not for every row: that took a quarter of the statement's time.
@@ -444,7 +444,7 @@ create or replace function track_usage(
   p_event_id text default null,
   p_timestamp timestamptz default null
 ) returns boolean
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_now constant timestamptz := app.now();
@@ -490,8 +490,8 @@ comment on function track_usage(
 
 -- Taking events back, and keeping those that came out of time.
 
-create or replace function app.claim_usage_reversals(p_rows jsonb) returns void
-language plpgsql set search_path = ''
+create or replace function app.open_usage_reversing() returns void
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   if to_regclass('pg_temp.usage_reversing') is null then
@@ -499,8 +499,17 @@ begin
       ordinal integer, organization_id uuid, event_key uuid, digest bigint, event_id text, reverses uuid,
       api_key_id uuid, "timestamp" timestamptz, metadata jsonb, outcome text
     ) on commit delete rows;
+  else
+    truncate pg_temp.usage_reversing;
   end if;
-  truncate pg_temp.usage_reversing;
+end
+$$;
+comment on function app.open_usage_reversing() is 'Makes or empties this session''s table of reversals.';
+
+create or replace function app.claim_usage_reversals(p_rows jsonb) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
   insert into pg_temp.usage_reversing
   select r.*, null from jsonb_to_recordset(p_rows) as r (
     ordinal integer, organization_id uuid, event_key uuid, digest bigint, event_id text, reverses uuid,
@@ -528,10 +537,11 @@ comment on function app.claim_usage_reversals(jsonb) is
   'Claims the ids of reversals, as of any event, and notes in this session''s table which were claimed before.';
 
 create or replace function app.reverse_usage(p_rows jsonb) returns table (ordinal integer, outcome text)
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
+  perform app.open_usage_reversing();
   perform app.claim_usage_reversals(p_rows);
   with found as (
     select r.ordinal, a.*
@@ -586,7 +596,7 @@ comment on function app.reverse_usage(jsonb) is
 
 create or replace function app.quarantine_usage(p_rows jsonb, p_limit integer)
 returns table (ordinal integer, outcome text)
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
@@ -626,7 +636,7 @@ comment on function app.quarantine_usage(jsonb, integer) is
   'Keeps events that came out of time, each once and up to a limit an organization; returns what became of each.';
 
 create or replace function app.forget_visitor_salts(p_limit integer default 10000) returns bigint
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_forgotten bigint;
@@ -669,7 +679,7 @@ comment on function app.usage_value_limit(text) is
   'How many values of a dimension a day holds by name; what comes beyond is summed as (other). Null: all.';
 
 create or replace function app.open_usage_folding() returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   if to_regclass('pg_temp.usage_taken') is null then
@@ -683,7 +693,7 @@ $$;
 comment on function app.open_usage_folding() is 'Makes or empties this session''s tables of what is being folded.';
 
 create or replace function app.fold_usage_counts() returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into pg_temp.usage_folding
@@ -728,7 +738,7 @@ comment on function app.fold_usage_counts() is
   'Sums what was taken by hour and dimension, with values beyond the limit of their day under (other).';
 
 create or replace function app.fold_usage_rollups() returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into public.usage_hourly as r
@@ -765,7 +775,7 @@ $$;
 comment on function app.fold_usage_rollups() is 'Adds what was summed to usage_hourly and usage_daily.';
 
 create or replace function app.fold_usage_latencies() returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- Under the name that the counts got: an endpoint beyond the limit is in (other) here too.
@@ -805,7 +815,7 @@ $$;
 comment on function app.fold_usage_latencies() is 'Adds the response times of what was taken to usage_latencies.';
 
 create or replace function app.fold_usage(p_limit integer default 50000) returns bigint
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_folded bigint;
@@ -844,7 +854,7 @@ comment on function app.fold_usage(integer) is
 -- Visitors, and the views that read folded and unfolded usage together, so that every figure is always fresh.
 
 create or replace function app.count_closed_visitors(p_limit integer default 2000) returns integer
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_counted integer;
@@ -959,7 +969,7 @@ comment on view daily_usage_summary is
 
 create or replace function app.count_billable(p_organization_id uuid, p_from timestamptz, p_to timestamptz)
 returns bigint
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
   return coalesce((
@@ -973,7 +983,7 @@ comment on function app.count_billable(uuid, timestamptz, timestamptz) is
 
 create or replace function app.forget_usage_event_ids(p_keep_days integer default 100, p_limit integer default 100000)
 returns bigint
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_forgotten bigint;
@@ -1016,7 +1026,7 @@ comment on view usage_raw_series is
 
 create or replace function app.verify_usage_counts(p_organization_id uuid, p_first date, p_last date)
 returns table (what text, dimension text, starts_at timestamptz, value text, measure text, stored bigint, recounted bigint)
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -1069,7 +1079,7 @@ comment on function app.verify_usage_counts(uuid, date, date) is
 
 create or replace function app.verify_usage_latencies(p_organization_id uuid, p_first date, p_last date)
 returns table (what text, dimension text, starts_at timestamptz, value text, measure text, stored bigint, recounted bigint)
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -1108,7 +1118,7 @@ comment on function app.verify_usage_latencies(uuid, date, date) is
 
 create or replace function app.verify_usage_visitors(p_organization_id uuid, p_first date, p_last date)
 returns table (what text, dimension text, starts_at timestamptz, value text, measure text, stored bigint, recounted bigint)
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
@@ -1150,7 +1160,7 @@ revoke execute on function
   app.count_closed_visitors(integer), app.count_billable(uuid, timestamptz, timestamptz),
   app.forget_usage_event_ids(integer, integer), app.forget_visitor_salts(integer),
   app.verify_usage_counts(uuid, date, date), app.verify_usage_latencies(uuid, date, date),
-  app.verify_usage_visitors(uuid, date, date), app.claim_usage_reversals(jsonb), app.reverse_usage(jsonb), app.quarantine_usage(jsonb, integer),
+  app.verify_usage_visitors(uuid, date, date), app.open_usage_reversing(), app.claim_usage_reversals(jsonb), app.reverse_usage(jsonb), app.quarantine_usage(jsonb, integer),
   track_usage(
     uuid, uuid, text, integer, text, integer, boolean, text, boolean, text, text, inet, text, jsonb, text,
     timestamptz
@@ -1163,7 +1173,7 @@ grant execute on function
   app.count_closed_visitors(integer), app.count_billable(uuid, timestamptz, timestamptz),
   app.forget_usage_event_ids(integer, integer), app.forget_visitor_salts(integer),
   app.verify_usage_counts(uuid, date, date), app.verify_usage_latencies(uuid, date, date),
-  app.verify_usage_visitors(uuid, date, date), app.claim_usage_reversals(jsonb), app.reverse_usage(jsonb), app.quarantine_usage(jsonb, integer),
+  app.verify_usage_visitors(uuid, date, date), app.open_usage_reversing(), app.claim_usage_reversals(jsonb), app.reverse_usage(jsonb), app.quarantine_usage(jsonb, integer),
   track_usage(
     uuid, uuid, text, integer, text, integer, boolean, text, boolean, text, text, inet, text, jsonb, text,
     timestamptz

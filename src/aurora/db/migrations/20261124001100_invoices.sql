@@ -120,7 +120,7 @@ comment on column invoices.billed_at is 'The billing moment: usage before it in 
 
 create or replace function app.tax_for(p_country text, p_date date, p_vat_registered boolean)
 returns table (category text, rate numeric, reason text)
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   -- mval section 5-1 (25 % since 2005); section 6-22: services to a recipient outside the VAT area are exempt.
   -- Who is not in the register may not charge it at all (section 15-11).
@@ -135,7 +135,7 @@ comment on function app.tax_for(text, date, boolean) is
   'VAT category (UNCL5305), rate in percent, and reason for a buyer''s country and a seller''s registration.';
 
 create or replace function app.mod10(p_digits text) returns text
-language plpgsql immutable parallel safe set search_path = ''
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sum integer := 0;
@@ -157,7 +157,7 @@ create or replace function calculate_monthly_bill(
   line_number integer, kind text, description text, quantity numeric, unit text, unit_price numeric,
   amount numeric, period_start timestamptz, period_end timestamptz, impressions bigint, included bigint
 )
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sub public.subscriptions;
@@ -225,7 +225,7 @@ comment on function calculate_monthly_bill(uuid, timestamptz) is
 
 create or replace function app.draft_invoice(p_subscription public.subscriptions, p_invoice_date date)
 returns uuid
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_seller public.legal_entities;
@@ -292,7 +292,7 @@ comment on function app.draft_invoice(public.subscriptions, date) is
   'A draft for the subscription''s next billing moment with seller and buyer as they are now; null when nothing is owed.';
 
 create or replace function app.advance_subscription(p_subscription public.subscriptions) returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_next constant integer := p_subscription.months_billed + 1;
@@ -317,7 +317,7 @@ comment on function app.advance_subscription(public.subscriptions) is
   'Moves a subscription past the billing moment that was just billed; ends it there when it was cancelled.';
 
 create or replace function app.bill_subscription(p_subscription_id uuid, p_as_of date) returns uuid
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sub public.subscriptions;
@@ -333,7 +333,7 @@ comment on function app.bill_subscription(uuid, date) is
   'Drafts the invoice of a subscription''s next billing moment (null: nothing owed) and moves the subscription on.';
 
 create or replace function app.issue_invoice(p_invoice_id uuid) returns text
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_invoice public.invoices;
@@ -369,7 +369,7 @@ comment on function app.issue_invoice(uuid) is
   'Gives a draft the next number of its series (INV-2026-000001) and its KID; call it last in the transaction.';
 
 create or replace function app.protect_issued_invoice() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   -- Payment moves; the document does not.

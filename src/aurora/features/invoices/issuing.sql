@@ -2,7 +2,7 @@
 
 create or replace function app.draft_invoice(p_subscription public.subscriptions, p_invoice_date date)
 returns uuid
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_seller public.legal_entities;
@@ -69,7 +69,7 @@ comment on function app.draft_invoice(public.subscriptions, date) is
   'A draft for the subscription''s next billing moment with seller and buyer as they are now; null when nothing is owed.';
 
 create or replace function app.advance_subscription(p_subscription public.subscriptions) returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_next constant integer := p_subscription.months_billed + 1;
@@ -94,7 +94,7 @@ comment on function app.advance_subscription(public.subscriptions) is
   'Moves a subscription past the billing moment that was just billed; ends it there when it was cancelled.';
 
 create or replace function app.bill_subscription(p_subscription_id uuid, p_as_of date) returns uuid
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sub public.subscriptions;
@@ -110,7 +110,7 @@ comment on function app.bill_subscription(uuid, date) is
   'Drafts the invoice of a subscription''s next billing moment (null: nothing owed) and moves the subscription on.';
 
 create or replace function app.issue_invoice(p_invoice_id uuid) returns text
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_invoice public.invoices;
@@ -146,7 +146,7 @@ comment on function app.issue_invoice(uuid) is
   'Gives a draft the next number of its series (INV-2026-000001) and its KID; call it last in the transaction.';
 
 create or replace function app.protect_issued_invoice() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   -- Payment moves; the document does not.

@@ -2,7 +2,7 @@
 
 create or replace function app.tax_for(p_country text, p_date date, p_vat_registered boolean)
 returns table (category text, rate numeric, reason text)
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   -- mval section 5-1 (25 % since 2005); section 6-22: services to a recipient outside the VAT area are exempt.
   -- Who is not in the register may not charge it at all (section 15-11).
@@ -17,7 +17,7 @@ comment on function app.tax_for(text, date, boolean) is
   'VAT category (UNCL5305), rate in percent, and reason for a buyer''s country and a seller''s registration.';
 
 create or replace function app.mod10(p_digits text) returns text
-language plpgsql immutable parallel safe set search_path = ''
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sum integer := 0;
@@ -39,7 +39,7 @@ create or replace function calculate_monthly_bill(
   line_number integer, kind text, description text, quantity numeric, unit text, unit_price numeric,
   amount numeric, period_start timestamptz, period_end timestamptz, impressions bigint, included bigint
 )
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sub public.subscriptions;
