@@ -2,15 +2,15 @@
 -- Makes this session's staging table where it is missing.
 select app.open_usage_staging();
 
--- name: list_staged_usage_lost -> LostEvent
+-- name: list_staged_usage_counted -> CountedEvent
 -- Claims, stores, and counts what was staged; returns what had been counted before.
-select ordinal, is_conflict from app.ingest_staged_usage();
+select ordinal, digest from app.ingest_staged_usage();
 
--- name: list_usage_reversed -> Outcome
+-- name: list_usage_reversed -> AsideOutcome
 -- Takes events back, each once; returns what became of each reversal.
 select ordinal, outcome from app.reverse_usage(:rows::jsonb);
 
--- name: list_usage_quarantined -> Outcome
+-- name: list_usage_quarantined -> AsideOutcome
 -- Keeps events that came out of time; returns what became of each.
 select ordinal, outcome from app.quarantine_usage(:rows::jsonb, :limit);
 

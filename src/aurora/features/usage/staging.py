@@ -3,51 +3,44 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Final, NamedTuple
 from uuid import UUID
 
-import msgspec
-
 from aurora.features.keys.model import KeyOwner
-from aurora.features.usage.decoding import parse_ip
 from aurora.features.usage.model import (
     MAX_AHEAD_SECONDS,
     MAX_LATE_DAYS,
-    MAX_QUARANTINE_AHEAD_DAYS,
-    MAX_QUARANTINE_LATE_DAYS,
-    MAX_QUARANTINED,
     MAX_REVERSALS_PER_CALL,
+    AsideOutcome,
     IdConflict,
-    LostEvent,
-    Outcome,
     Receipt,
     Rejection,
     UsageEvent,
 )
-
-# The binary forms of PostgreSQL's types, as its network_recv and jsonb_recv read them.
-_FAMILY = {4: 2, 6: 3}
-_JSONB_VERSION = b"\x01"
-_NO_METADATA = _JSONB_VERSION + b"{}"
-MAX_ADDRESSES_REMEMBERED = 65_536
-
-QUARANTINED = (
-    f"The event is more than {MAX_LATE_DAYS} days late or {MAX_AHEAD_SECONDS} seconds early. It is "
-    "kept in quarantine and not counted; an operator may replay it."
+from aurora.features.usage.packing import (
+    HALF,
+    ZERO,
+    Unstorable,
+    content_of,
+    digest_of,
+    microseconds,
+    pack_prefix,
+    pack_uuid,
+    row_of,
 )
-REFUSALS = {
-    "reverses_unknown": "No event of that id and source is known that could be taken back.",
-    "quarantine_full": (
-        f"The event is out of time, and {MAX_QUARANTINED:,} are in quarantine already."
-    ),
-}
+from aurora.features.usage.setting_aside import (
+    QUARANTINE_AHEAD_US,
+    QUARANTINE_LATE_US,
+    QUARANTINED,
+    REFUSALS,
+    Aside,
+)
 
-# Places in a row; store.STAGING_COLUMNS is the order.
-_ORDINAL, _DIGEST, _EVENT_ID, _TIMESTAMP, _KEY = 0, 3, 4, 5, 6
+EPOCH: Final = date(2000, 1, 1)
+_DAY_US: Final = 86_400_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,27 +58,64 @@ class Sender:
     backfill: bool = False
 
 
-class Aside(NamedTuple):
-    """An event that is not counted as it stands: a reversal, or one that came out of time."""
+class Row(NamedTuple):
+    """A row for COPY, and by what its sender is told of it: its place in the batch, and its id."""
 
-    ordinal: int
+    number: int
+    event_id: str
+    digest: bytes
+    data: bytes
+
+
+class _Owner(NamedTuple):
+    """What the events of one key have in common."""
+
+    organization: bytes
+    prefix: bytes
     key: bytes
-    digest: int
-    event: UsageEvent
+    bills: bool
 
-    def identity(self) -> dict[str, Any]:
-        """Return what SQL tells it by."""
-        return {
-            "ordinal": self.ordinal,
-            "organization_id": self.event.organization_id,
-            "event_key": UUID(bytes=self.key),
-            "digest": self.digest,
-            "timestamp": self.event.timestamp,
-        }
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the rows of one or several batches; all of it by their places.
+
+    Attributes:
+        winners: The rows that were sent to be stored, one for each place.
+        counted: For those whose id had been counted before, the digest that was counted.
+        refused: For those that the database did not take, a code and a sentence.
+    """
+
+    winners: Mapping[bytes, Row]
+    counted: Mapping[bytes, bytes] = field(default_factory=dict)
+    refused: Mapping[bytes, tuple[str, str]] = field(default_factory=dict)
+
+
+# Why an event has no owner: its code and a sentence. One answer for a key that does not exist and
+# for one of somebody else: no oracle.
+_Refusal = tuple[str, str]
+_KEY_UNKNOWN: Final[_Refusal] = ("api_key_unknown", "The organization has no such API key.")
+_NOBODY: Final[_Refusal] = (
+    "organization_unknown",
+    "The event names no API key and no organization that there is.",
+)
 
 
 class Staging:
-    """The rows of one batch, by identity, and what became of the events that are not among them."""
+    """The rows of one batch, by identity, and what became of the events that are not among them.
+
+    Args:
+        sender: Who sends them.
+        owners: Whose the keys are that the events name.
+        known: Which of the organizations that they name there are.
+        oldest: Older events are set aside or refused.
+        newest: And so are later ones.
+
+    Attributes:
+        rows: By the sixteen bytes of the organization and the sixteen of the event key.
+        reversals: Events that take others back, by the same.
+        untimely: Events that came out of time, by the same.
+    """
 
     def __init__(
         self,
@@ -97,171 +127,183 @@ class Staging:
         newest: datetime,
     ) -> None:
         self.sender, self.owners, self.known = sender, owners, known
-        self.oldest, self.newest = oldest, newest
-        self.rows: dict[bytes, tuple[Any, ...]] = {}
+        self._oldest_us, self._newest_us = microseconds(oldest), microseconds(newest)
+        self._first_us, self._last_us = self._newest_us, self._oldest_us
+        self._resolved: dict[tuple[int | None, int | None], _Owner | _Refusal] = {}
+        self.rows: dict[bytes, Row] = {}
+        self._repeats: list[tuple[bytes, Row]] = []
+        self._keys: set[UUID] = set()
+        self._accepted = 0
+        self._duplicates = 0
+        self._conflicts: list[IdConflict] = []
+        self.rejected: list[Rejection] = []
         self.reversals: dict[bytes, Aside] = {}
         self.untimely: dict[bytes, Aside] = {}
-        self.accepted = 0
-        self.duplicates = 0
-        self.conflicts: list[IdConflict] = []
-        self.rejected: list[Rejection] = []
         self.quarantined: list[Rejection] = []
 
     def add(self, index: int, event: UsageEvent) -> None:
         """Stage the event, or say why not."""
-        is_timely = self.oldest <= event.timestamp <= self.newest
-        if not is_timely and not self._may_be_quarantined(event.timestamp):
+        at_us = microseconds(event.timestamp)
+        is_timely = self._oldest_us <= at_us <= self._newest_us
+        if not is_timely and not self._may_be_quarantined(at_us):
             detail = (
                 f"{event.timestamp.isoformat()} is out of range: an event may be at most "
                 f"{MAX_LATE_DAYS} days late and {MAX_AHEAD_SECONDS} seconds early."
             )
             self.rejected.append(Rejection(index, "timestamp_out_of_range", detail))
             return
-        event.timestamp = event.timestamp.astimezone(UTC)
-        event.api_key_id = key_id = event.api_key_id or self.sender.key_id
-        owner = None if key_id is None else self.owners.get(key_id)
-        organization_id = self._organization(event, owner)
-        if organization_id is None or (
-            key_id is not None and (owner is None or owner.organization_id != organization_id)
-        ):
-            # One answer for a key that does not exist and for one of somebody else: no oracle.
-            self.rejected.append(
-                Rejection(index, "api_key_unknown", "The organization has no such API key.")
-                if key_id is not None
-                else Rejection(
-                    index,
-                    "organization_unknown",
-                    "The event names no API key and no organization that there is.",
-                )
-            )
+        named, key_id = event.organization_id, event.api_key_id
+        # By number: hashing a UUID itself goes through Python and takes ten times as long.
+        pair = (None if named is None else named.int, None if key_id is None else key_id.int)
+        owner = self._resolved.get(pair)
+        if owner is None:
+            owner = self._resolved[pair] = self._resolve(named, key_id or self.sender.key_id)
+        if not isinstance(owner, _Owner):
+            self.rejected.append(Rejection(index, *owner))
             return
-        # Written out before the digest: whether it was named or followed is no other content.
-        event.organization_id = organization_id
-        identity = event_key(event.source, event.id)
-        place = organization_id.bytes + identity
-        digest = event_digest(event)
-        before = self._digest_at(place)
-        if before is not None:
-            self.repeated(index, event.id, is_conflict=before != digest)
-        elif not is_timely:
-            self.untimely[place] = Aside(index, identity, digest, event)
-        elif event.reverses is None:
-            self.rows[place] = _row(index, organization_id, identity, digest, event, owner)
-        elif len(self.reversals) < MAX_REVERSALS_PER_CALL:
-            self.reversals[place] = Aside(index, identity, digest, event)
-        else:
-            detail = f"A call takes at most {MAX_REVERSALS_PER_CALL:,} reversals; send it again."
-            self.rejected.append(Rejection(index, "too_many_reversals", detail))
-
-    def _digest_at(self, place: bytes) -> int | None:
-        row = self.rows.get(place)
-        if row is not None:
-            digest: int = row[_DIGEST]
-            return digest
-        aside = self.reversals.get(place) or self.untimely.get(place)
-        return None if aside is None else aside.digest
-
-    def _may_be_quarantined(self, at: datetime) -> bool:
-        """Tell a clock that is off or a batch that was forgotten from a date that means nothing."""
-        if self.sender.backfill:
-            return False
         try:
-            return (
-                self.oldest - timedelta(days=MAX_QUARANTINE_LATE_DAYS)
-                <= at
-                <= self.newest + timedelta(days=MAX_QUARANTINE_AHEAD_DAYS)
-            )
-        except OverflowError:
-            return False
+            # The owner's key and not the event's: whether it was named or followed is no other
+            # content.
+            content = content_of(event, at_us, owner.key)
+            identity = event_key(event.source, event.id)
+        except Unstorable as wrong:
+            self.rejected.append(Rejection(index, "event_invalid", str(wrong)))
+            return
+        if event.reverses is not None or not is_timely:
+            self._set_aside(index, event, owner, identity, content, is_timely=is_timely)
+            return
+        # Billable: a production key, an impression, a successful status (design.md, section 6).
+        bills = owner.bills and event.widget_impression and 200 <= event.status_code < 400  # noqa: PLR2004
+        digest = digest_of(content)
+        row = Row(
+            index,
+            event.id,
+            digest,
+            row_of(owner.prefix, identity, digest, content, is_billable=bills),
+        )
+        place = owner.organization + identity
+        if self.rows.setdefault(place, row) is not row:
+            self._repeats.append((place, row))
+            return
+        self._first_us = min(self._first_us, at_us)
+        self._last_us = max(self._last_us, at_us)
 
-    def _organization(self, event: UsageEvent, owner: KeyOwner | None) -> UUID | None:
-        named = event.organization_id
+    def _may_be_quarantined(self, at_us: int) -> bool:
+        """Tell a clock that is off or a batch that was forgotten from a date that means nothing."""
+        return not self.sender.backfill and (
+            self._oldest_us - QUARANTINE_LATE_US <= at_us <= self._newest_us + QUARANTINE_AHEAD_US
+        )
+
+    def _set_aside(
+        self,
+        index: int,
+        event: UsageEvent,
+        owner: _Owner,
+        identity: bytes,
+        content: bytes,
+        *,
+        is_timely: bool,
+    ) -> None:
+        reverses = None if event.reverses is None else event_key(event.source, event.reverses)
+        digest = digest_of(content + (reverses or b""))
+        event.api_key_id = event.api_key_id or self.sender.key_id
+        place = owner.organization + identity
+        aside = Aside(index, UUID(bytes=owner.organization), identity, digest, event, reverses)
+        mine = self.untimely if not is_timely else self.reversals
+        before = mine.get(place)
+        if before is not None:
+            self._told_again(index, event.id, is_conflict=before.digest != digest)
+        elif is_timely and len(mine) >= MAX_REVERSALS_PER_CALL:
+            code = "too_many_reversals"
+            self.rejected.append(Rejection(index, code, REFUSALS[code]))
+        else:
+            mine[place] = aside
+
+    def settle_aside(self, outcomes: Iterable[AsideOutcome], asides: Iterable[Aside]) -> None:
+        """Note what became of events that were set aside."""
+        by_number = {aside.number: aside for aside in asides}
+        for each in outcomes:
+            aside = by_number[each.ordinal]
+            if each.outcome == "reversed":
+                self._accepted += 1
+            elif each.outcome == "quarantined":
+                code = "timestamp_out_of_range"
+                self.quarantined.append(Rejection(aside.number, code, QUARANTINED))
+            elif each.outcome in REFUSALS:
+                self.rejected.append(Rejection(aside.number, each.outcome, REFUSALS[each.outcome]))
+            else:
+                is_conflict = each.outcome != "duplicate"
+                self._told_again(aside.number, aside.event.id, is_conflict=is_conflict)
+
+    def _told_again(self, number: int, event_id: str, *, is_conflict: bool) -> None:
+        if is_conflict:
+            self._conflicts.append(IdConflict(number, event_id))
+        else:
+            self._duplicates += 1
+
+    def _resolve(self, named: UUID | None, key_id: UUID | None) -> _Owner | _Refusal:
+        key = None if key_id is None else self.owners.get(key_id)
         mine = self.sender.organization_id
+        organization_id: UUID | None
         if mine is not None:
-            return mine if named in (None, mine) else None
-        if named is not None:
-            return named if named in self.known else None
-        return owner.organization_id if owner is not None else None
-
-    def ordered(self) -> list[tuple[Any, ...]]:
-        """Return the rows in the order of their identities: see app.ingest_staged_usage()."""
-        return [self.rows[identity] for identity in sorted(self.rows)]
+            organization_id = mine if named in (None, mine) else None
+        elif named is not None:
+            organization_id = named if named in self.known else None
+        else:
+            organization_id = None if key is None else key.organization_id
+        if key_id is not None and (key is None or key.organization_id != organization_id):
+            return _KEY_UNKNOWN
+        if organization_id is None:
+            return _NOBODY if key_id is None else _KEY_UNKNOWN
+        if key_id is not None:
+            self._keys.add(key_id)
+        return _Owner(
+            organization_id.bytes,
+            pack_prefix(organization_id),
+            pack_uuid(key_id),
+            key is not None and key.environment == "production",
+        )
 
     def days(self) -> tuple[date, date]:
         """Return the first and the last UTC day of the rows."""
-        days = [row[_TIMESTAMP].date() for row in self.rows.values()]
-        return min(days), max(days)
+        first, last = (
+            EPOCH + timedelta(days=us // _DAY_US) for us in (self._first_us, self._last_us)
+        )
+        return first, last
 
-    def keys(self) -> list[UUID]:
+    def key_ids(self) -> list[UUID]:
         """Return the keys that the rows name, sorted."""
-        return sorted({row[_KEY] for row in self.rows.values()} - {None})
+        return sorted(self._keys)
 
-    def settle(self, lost: Sequence[LostEvent]) -> None:
-        """Note which rows were stored, and which ids had been counted before."""
-        self.accepted = len(self.rows) - len(lost)
-        if lost:
-            ids = {row[_ORDINAL]: row[_EVENT_ID] for row in self.rows.values()}
-            for each in lost:
-                self.repeated(each.ordinal, ids[each.ordinal], is_conflict=each.is_conflict)
-
-    def reversal_rows(self) -> bytes:
-        """Return the reversals as app.reverse_usage() takes them."""
-        return msgspec.json.encode(
-            [
-                {
-                    **aside.identity(),
-                    "event_id": aside.event.id,
-                    "reverses": UUID(bytes=event_key(aside.event.source, aside.event.reverses)),
-                    "api_key_id": aside.event.api_key_id,
-                    "metadata": aside.event.metadata,
-                }
-                for aside in self.reversals.values()
-                if aside.event.reverses is not None
-            ]
-        )
-
-    def quarantine_rows(self) -> bytes:
-        """Return the events that came out of time as app.quarantine_usage() takes them."""
-        return msgspec.json.encode(
-            [
-                {**aside.identity(), "reason": "timestamp_out_of_range", "event": aside.event}
-                for aside in self.untimely.values()
-            ]
-        )
-
-    def settle_aside(self, outcomes: Sequence[Outcome]) -> None:
-        """Note what became of reversals and of events that came out of time."""
-        asides = {
-            aside.ordinal: aside for aside in (*self.reversals.values(), *self.untimely.values())
-        }
-        for each in outcomes:
-            aside = asides[each.ordinal]
-            if each.outcome == "reversed":
-                self.accepted += 1
-            elif each.outcome == "quarantined":
-                self.quarantined.append(
-                    Rejection(aside.ordinal, "timestamp_out_of_range", QUARANTINED)
-                )
-            elif each.outcome in {"duplicate", "conflict", "already_reversed"}:
-                self.repeated(
-                    aside.ordinal, aside.event.id, is_conflict=each.outcome != "duplicate"
-                )
-            else:
-                self.rejected.append(Rejection(aside.ordinal, each.outcome, REFUSALS[each.outcome]))
-
-    def repeated(self, index: int, event_id: str, *, is_conflict: bool) -> None:
-        """Note that an event's id was seen before, in this batch or an earlier one."""
-        if is_conflict:
-            self.conflicts.append(IdConflict(index, event_id))
+    def settle(self, outcome: Outcome) -> None:
+        """Note which rows were stored, and what became of those that were not."""
+        winners, counted, refused = outcome.winners, outcome.counted, outcome.refused
+        if winners is self.rows and not counted and not refused:
+            self._accepted = len(self.rows)
         else:
-            self.duplicates += 1
+            for place, row in self.rows.items():
+                if winners[place] is row and place not in counted and place not in refused:
+                    self._accepted += 1
+                else:
+                    self._not_stored(place, row, outcome)
+        for place, row in self._repeats:
+            self._not_stored(place, row, outcome)
+
+    def _not_stored(self, place: bytes, row: Row, outcome: Outcome) -> None:
+        why = outcome.refused.get(place)
+        if why is not None:
+            self.rejected.append(Rejection(row.number, *why))
+        elif row.digest == (outcome.counted.get(place) or outcome.winners[place].digest):
+            self._duplicates += 1
+        else:
+            self._conflicts.append(IdConflict(row.number, row.event_id))
 
     def receipt(self) -> Receipt:
         """Return what became of the batch."""
         return Receipt(
-            accepted=self.accepted,
-            duplicates=self.duplicates,
-            conflicts=sorted(self.conflicts, key=lambda conflict: conflict.index),
+            accepted=self._accepted,
+            duplicates=self._duplicates,
+            conflicts=sorted(self._conflicts, key=lambda conflict: conflict.index),
             rejected=sorted(self.rejected, key=lambda rejection: rejection.index),
             quarantined=sorted(self.quarantined, key=lambda rejection: rejection.index),
         )
@@ -271,59 +313,14 @@ def event_key(source: str | None, event_id: str) -> bytes:
     """Return the sixteen bytes that an event is counted once by, as app.usage_event_key() does.
 
     Text cannot hold a zero byte, so joined by one the pairs (a, b-c) and (a-b, c) stay apart.
+
+    Raises:
+        Unstorable: A text does hold one.
     """
-    return hashlib.sha256(f"{source or ''}\0{event_id}".encode()).digest()[:16]
-
-
-def event_digest(event: UsageEvent) -> int:
-    """Return 64 bits over the whole event: the same id with another digest is a conflict."""
-    encoded = msgspec.json.encode(event)
-    return int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "big", signed=True)
-
-
-def _row(
-    index: int,
-    organization_id: UUID,
-    identity: bytes,
-    digest: int,
-    event: UsageEvent,
-    owner: KeyOwner | None,
-) -> tuple[Any, ...]:
-    # Billable: a production key, a widget impression, a successful status (design.md, section 6).
-    billable = (
-        event.widget_impression
-        and owner is not None
-        and owner.environment == "production"
-        and 200 <= event.status_code < 400  # noqa: PLR2004
-    )
-    return (
-        index,
-        organization_id,
-        identity,
-        digest,
-        event.id,
-        event.timestamp,
-        event.api_key_id,
-        event.endpoint,
-        event.method,
-        event.status_code,
-        event.response_time_ms,
-        event.cached,
-        event.widget_type,
-        event.widget_impression,
-        billable,
-        event.origin,
-        event.user_agent,
-        None if event.ip_address is None else _inet(event.ip_address),
-        event.country_code,
-        _JSONB_VERSION + msgspec.json.encode(event.metadata) if event.metadata else _NO_METADATA,
-    )
-
-
-@lru_cache(maxsize=MAX_ADDRESSES_REMEMBERED)
-def _inet(text: str) -> bytes | None:
-    address = parse_ip(text)
-    if address is None:
-        return None
-    packed = address.packed
-    return bytes((_FAMILY[address.version], address.max_prefixlen, 0, len(packed))) + packed
+    joined = f"{source or ''}\0{event_id}"
+    if joined.count("\0") > 1:
+        raise Unstorable(ZERO)
+    try:
+        return hashlib.sha256(joined.encode()).digest()[:16]
+    except UnicodeEncodeError:
+        raise Unstorable(HALF) from None
