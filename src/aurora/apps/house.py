@@ -40,7 +40,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
         "policies.sql",
     ),
     "limits": ("tables.sql", "leases.sql", "logic.sql"),
-    "gate": (),
+    "gate": ("tables.sql", "logic.sql"),
     "widgets": ("tables.sql", "logic.sql"),
     "invoices": ("tables.sql", "logic.sql", "issuing.sql", "policies.sql"),
     "privacy": ("logic.sql",),
