@@ -107,7 +107,7 @@ class GroupCommit:
                 await self._stored(staging)
             if staging.reversals or staging.untimely:
                 # Rare, so each in a transaction of its own, after the rows it may take back.
-                async with transaction(self._pool, PLATFORM) as conn:
+                async with transaction(self._writers, PLATFORM) as conn:
                     await service.settle_aside(conn, staging)
             return staging.receipt()
         finally:
