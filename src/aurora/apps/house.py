@@ -26,9 +26,16 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "audit": ("tables.sql", "logic.sql", "attached.sql"),
     "sign_in": ("tables.sql", "logic.sql"),
     "notifications": ("tables.sql", "logic.sql"),
-    "plans": ("tables.sql", "logic.sql"),
+    "plans": ("tables.sql", "rating.sql", "logic.sql"),
     "keys": ("tables.sql", "logic.sql", "policies.sql"),
-    "subscriptions": ("tables.sql", "logic.sql"),
+    "subscriptions": (
+        "tables.sql",
+        "logic.sql",
+        "terms.sql",
+        "changes.sql",
+        "billing.sql",
+        "policies.sql",
+    ),
     "usage": (
         "tables.sql",
         "latency.sql",
@@ -42,7 +49,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "limits": ("tables.sql", "leases.sql", "logic.sql"),
     "gate": ("tables.sql", "logic.sql"),
     "widgets": ("tables.sql", "logic.sql"),
-    "invoices": ("tables.sql", "logic.sql", "issuing.sql", "policies.sql"),
+    "invoices": ("tables.sql", "logic.sql", "bill.sql", "issuing.sql", "policies.sql"),
     "privacy": ("logic.sql",),
 }
 
