@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -20,7 +21,7 @@ import structlog
 
 from aurora.core.errors import AuroraError, Unavailable
 from aurora.db.errors import DatabaseBusy
-from aurora.db.pool import Pool
+from aurora.db.pool import Pool, open_pool
 from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.usage import service
 from aurora.features.usage.model import (
@@ -237,6 +238,26 @@ class GroupCommit:
             self._touched.clear()
         self._touched |= dict.fromkeys(due, now_s + TOUCH_EVERY_S)
         return due
+
+
+@asynccontextmanager
+async def group_commit(pool: Pool, dsn: str, *, lanes: int = LANES) -> AsyncIterator[GroupCommit]:
+    """Give a group commit with connections of its own; at the end it stores what it took.
+
+    Readers that use up the pool then keep nobody from recording, and the other way about.
+
+    Raises:
+        DatabaseUnavailable: No connection can be made.
+    """
+    writers = await open_pool(dsn, max_size=lanes, name="aurora-ingest")
+    try:
+        ingest = GroupCommit(pool, writers, lanes=lanes)
+        try:
+            yield ingest
+        finally:
+            await ingest.close()
+    finally:
+        await writers.close()
 
 
 def _fail(group: Sequence[_Waiting], error: Exception) -> None:
