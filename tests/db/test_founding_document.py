@@ -328,6 +328,7 @@ TOUCHED = {
     "subscriptions": "metadata = '{\"a\": 1}'",
     "invoices": "metadata = '{\"a\": 1}'",
     "plans": "sort_order = sort_order + 10",
+    "coupons": "description = 'Spring'",
     "legal_entities": "phone = '+47 900 00 000'",
     "invitations": "name = 'Ola Nordmann'",
 }
@@ -346,6 +347,7 @@ async def test_a_change_of_any_row_moves_its_updated_at(pool: Pool) -> None:
             (customer.id,),
         )
         await conn.execute(INVOICE, (customer.id,))
+        await conn.execute("insert into coupons (id, percent) values ('SPRING', 10)")
         await conn.execute(
             "insert into invitations (organization_id, email, name, token_hash, expires_at)"
             " values (%s, 'b@hotel.example', 'B', repeat('0', 64), now() + interval '1 day')",

@@ -28,10 +28,20 @@ insert into subscriptions (
   date_trunc('month', now()), date_trunc('month', now()) + interval '1 month'
 );
 
+insert into coupons (id, percent) values (upper('SECRET-{letter}'), 10);
+select app.redeem_coupon('{place}000000000000', upper('SECRET-{letter}'));
+
 -- A draft may still be renamed; only then is it issued.
 select app.bill_subscription('{place}000000000020', current_date);
 update invoices set id = '{place}000000000030' where organization_id = '{place}000000000000';
 select app.issue_invoice('{place}000000000030');
+insert into subscription_adjustments (
+  organization_id, subscription_id, kind, reason, description, quantity, unit_price, amount, currency, period_start,
+  period_end
+) values (
+  '{place}000000000000', '{place}000000000020', 'credit', 'change', 'Secret {letter}', 1, 1, 1, 'NOK', now(),
+  now() + interval '1 day'
+);
 
 insert into notifications (organization_id, user_id, type, title, message)
 select '{place}000000000000', ('{place}00000000000' || n)::uuid, 'usage_limit', 'Secret {letter}', 'Secret {letter}'

@@ -85,6 +85,7 @@ class GroupCommit:
         self._wake = asyncio.Event()
         self._closing = False
         self._held = 0
+        self._under_way = 0
         self._crowd = 0
         self._touched: dict[UUID, float] = {}
         self._lanes = [asyncio.create_task(self._lane()) for _ in range(lanes)]
@@ -102,6 +103,7 @@ class GroupCommit:
         if self._held and self._held + len(events) > MAX_WAITING_EVENTS:
             raise IngestBusy(retry_after_s=RETRY_AFTER_S)
         self._held += len(events)
+        self._under_way += 1
         try:
             staging = await self._staged(events, sender)
             if staging.rows:
@@ -109,6 +111,9 @@ class GroupCommit:
             return staging.receipt()
         finally:
             self._held -= len(events)
+            self._under_way -= 1
+            if self._closing:
+                self._wake.set()
 
     async def close(self) -> None:
         """Store what was taken, and take no more."""
@@ -128,8 +133,6 @@ class GroupCommit:
         return staging
 
     async def _stored(self, staging: Staging) -> None:
-        if all(lane.done() for lane in self._lanes):
-            raise IngestStopping(retry_after_s=RETRY_AFTER_S)
         waiting = _Waiting(staging, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         self._wake.set()
@@ -138,7 +141,7 @@ class GroupCommit:
     async def _lane(self) -> None:
         while True:
             while not self._queue:
-                if self._closing:
+                if self._closing and not self._under_way:
                     return
                 self._wake.clear()
                 await self._wake.wait()
