@@ -115,9 +115,7 @@ async def test_a_cloudevent_in_a_form_that_is_not_read_is_a_415(sender: httpx.As
 
 
 @pytest.mark.parametrize("coding", ["gzip", "zstd"])
-async def test_a_compressed_batch_is_the_same_batch(
-    coding: str, sender: httpx.AsyncClient
-) -> None:
+async def test_a_compressed_batch_is_the_same_batch(coding: str, sender: httpx.AsyncClient) -> None:
     plain = json.dumps(events(100)).encode()
     body = gzip.compress(plain) if coding == "gzip" else zstandard.ZstdCompressor().compress(plain)
     headers = {"content-encoding": coding}

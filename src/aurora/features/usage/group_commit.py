@@ -112,7 +112,8 @@ class GroupCommit:
         finally:
             self._held -= len(events)
             self._under_way -= 1
-            if self._closing:
+            if not self._under_way:
+                # Whoever closes waits for the last of them.
                 self._wake.set()
 
     async def close(self) -> None:
