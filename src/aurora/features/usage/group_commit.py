@@ -108,6 +108,8 @@ class GroupCommit:
             staging = await self._staged(events, sender)
             if staging.rows:
                 await self._stored(staging)
+            if staging.reversals or staging.untimely:
+                await self._set_aside(staging)
             return staging.receipt()
         finally:
             self._held -= len(events)
@@ -138,6 +140,15 @@ class GroupCommit:
         self._queue.append(waiting)
         self._wake.set()
         await waiting.done
+
+    async def _set_aside(self, staging: Staging) -> None:
+        """Take events back and keep untimely ones: rare, so in a transaction of their own."""
+        try:
+            # After the rows of the same batch, which it may take back.
+            async with transaction(self._writers, PLATFORM) as conn:
+                await service.settle_aside(conn, staging)
+        except (Unavailable, psycopg.InterfaceError) as error:
+            raise NotAcknowledged(retry_after_s=RETRY_AFTER_S) from error
 
     async def _lane(self) -> None:
         while True:
