@@ -78,8 +78,7 @@ def build(
         app.state.pool, app.state.dsn = pool, dsn
         limits = Limits(pool)
         gate = Gate(pool, limiter=limits, lease_ms=key_lease_ms, max_records=key_cache_records)
-        app.state.gate = gate
-        app.state.usage_committed = limits.recorded
+        app.state.gate, app.state.usage_committed = gate, limits.recorded
         gate.start(dsn)
         try:
             async with AsyncExitStack() as stack:
@@ -104,8 +103,7 @@ def build(
         redirect_slashes=False,
         routes=page_routes(now=clock.now, demo_key_prefix=demo_key_prefix),
     )
-    app.state.site = site
-    app.state.usage_committed = _nobody_listens
+    app.state.site, app.state.usage_committed = site, _nobody_listens
     for room in house.rooms():
         router = room.offered("api", "router")
         if router is not None:
