@@ -58,7 +58,7 @@ RELATIONS: Final[dict[str, Rule]] = {
         updates=_each(
             ADMINS,
             "name domain email phone address city postal_code country org_number vat_number"
-            " billing_email invoice_reference settings",
+            " org_number_unverified vat_number_unverified billing_email invoice_reference settings",
         ),
     ),
     "public.users": Rule(

@@ -85,7 +85,7 @@ class Caller:
         """Return who acts in the database on this organization's data.
 
         Raises:
-            OperatorOnly: A service token without the scope: it has no rights of its own.
+            ScopeMissing: A service token that is not an operator's: it has no rights of its own.
         """
         if self.kind == "key":
             return tenant(organization_id)
@@ -95,12 +95,14 @@ class Caller:
         """Return who acts where no single organization is named.
 
         Raises:
-            OperatorOnly: The caller belongs to one organization, or is a limited service token.
+            OperatorOnly: The caller belongs to one organization.
+            ScopeMissing: A service token that is not an operator's.
         """
         if self.acts_as_platform:
             return PLATFORM
         if self.kind == "person" and self.person_id is not None:
             return person(self.person_id, email=self.email)
+        self.must_be_operator()
         raise OperatorOnly
 
     def organization(self, asked: UUID | None, *, scope: str) -> UUID:
