@@ -34,6 +34,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "gate": (),
     "widgets": ("tables.sql", "logic.sql"),
     "invoices": ("tables.sql", "logic.sql", "issuing.sql", "policies.sql"),
+    "replies": ("tables.sql", "logic.sql"),
     "privacy": ("logic.sql",),
 }
 
