@@ -73,7 +73,11 @@ RELATIONS: Final[dict[str, Rule]] = {
     "public.api_keys": Rule(
         reads=MEMBERS | TENANT,
         inserts=ADMINS,
-        updates=_each(ADMINS, "name description status allowed_origins ip_whitelist"),
+        updates=_each(
+            ADMINS,
+            "name description scopes status not_before expires_at allowed_origins ip_whitelist"
+            " metadata",
+        ),
         hidden=frozenset({"key", "key_hash"}),
         row={"created_by": ""},
     ),
@@ -113,6 +117,7 @@ RELATIONS: Final[dict[str, Rule]] = {
     "public.legal_entities": PLATFORM,
     "public.invoice_counters": PLATFORM,
     "app.clock": PLATFORM,
+    "public.gate_changes": PLATFORM,
     "auth.users": PLATFORM,
     "aurora.migrations": PLATFORM,
 }
@@ -180,6 +185,10 @@ FUNCTIONS |= dict.fromkeys(
         "app.strip_usage",
         "app.keep_dead_keys_dead",
         "app.expire_api_keys",
+        "app.take_over_limits",
+        "app.touch_api_keys",
+        "app.note_gate_change",
+        "app.fold_gate_changes",
         "app.notify_members",
         "app.limit_new_key",
         "app.billing_moment",

@@ -230,14 +230,40 @@ async def read_body(receive: Receive, *, max_bytes: int) -> bytes:
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HotRequest:
-    """What a hot route gets: no framework stands between the socket and the handler."""
+    """What a hot route gets: no framework stands between the socket and the handler.
+
+    Attributes:
+        body: Read whole, within the route's limit.
+        headers: By their names in lower case; the last one where a name comes twice.
+        caller: Who sends it; None where the route is public.
+        pool: The application's connections.
+        scope: The ASGI scope: method, query string, the peer's address.
+        state: What the application holds for its rooms, such as the gate.
+    """
 
     body: bytes
     headers: Mapping[bytes, bytes]
     caller: Caller | None
     pool: Pool
+    scope: Mapping[str, Any]
+    state: Any
+
+
+@dataclass(slots=True)
+class HotAnswer:
+    """An answer of a hot route that is not simply 200 with JSON.
+
+    Attributes:
+        status: The HTTP status.
+        body: What is sent.
+        headers: In lower case, without those that every answer has.
+    """
+
+    status: int
+    body: bytes = b""
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,16 +272,18 @@ class HotRoute:
 
     Attributes:
         path: Exact path, no parameters.
-        handler: Answers the JSON body of a 200.
+        handler: Answers the JSON body of a 200, or something else as a HotAnswer.
         max_body_bytes: A larger body is refused with 413.
-        operation: The OpenAPI operation object of its POST.
+        operation: The OpenAPI operation object of its method.
         models: The structs that the operation refers to as components.
         public: True where no credentials are needed.
+        methods: What it takes; the first stands in the OpenAPI document.
     """
 
     path: str
-    handler: Callable[[HotRequest], Awaitable[bytes]]
+    handler: Callable[[HotRequest], Awaitable[bytes | HotAnswer]]
     max_body_bytes: int
     operation: Mapping[str, Any]
     models: tuple[type, ...]
     public: bool = False
+    methods: tuple[str, ...] = ("POST",)
