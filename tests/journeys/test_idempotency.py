@@ -131,5 +131,7 @@ async def test_a_key_is_free_again_after_a_day(server: Aurora) -> None:
 @pytest.mark.parametrize("key", ["", "a b", "x" * 256, "é"])
 async def test_what_is_no_key_is_refused(server: Aurora, key: str) -> None:
     async with server.client() as operator:
-        refused = await operator.post(PATH, json=a_hotel(), headers={b"idempotency-key": key.encode()})
+        refused = await operator.post(
+            PATH, json=a_hotel(), headers={b"idempotency-key": key.encode()}
+        )
     assert problem_of(refused)["code"] == "idempotency_key_invalid"

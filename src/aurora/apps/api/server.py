@@ -170,7 +170,7 @@ class Server:
                 query=scope.get("query_string", b""),
                 body=body,
             )
-            await once.serve_once(self.app, call, self.pool(), scope, receive, send)
+            await once.serve_once(self.app, call, self.state.pool, scope, receive, send)
 
     async def _identify(self, scope: Scope, headers: dict[bytes, bytes]) -> Caller | None:
         return await self.doorkeeper.identify(

@@ -80,6 +80,4 @@ class OutcomeUnknown(Conflict):
     """The first call ended and its answer is lost, so only its caller can find out what it did."""
 
     code = "idempotency_outcome_unknown"
-    title = (
-        "A call with this Idempotency-Key was made, and its answer is not known; look what it did"
-    )
+    title = "A call with this Idempotency-Key was made and its answer lost; look what it did"
