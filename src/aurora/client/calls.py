@@ -98,6 +98,7 @@ def joined(receipts: Sequence[tuple[int, Receipt]]) -> Receipt:
         sum(each.duplicates for _, each in receipts),
         [replace(one, index=at + one.index) for at, each in receipts for one in each.conflicts],
         [replace(one, index=at + one.index) for at, each in receipts for one in each.rejected],
+        [replace(one, index=at + one.index) for at, each in receipts for one in each.quarantined],
     )
 
 

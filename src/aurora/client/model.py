@@ -108,17 +108,22 @@ class IdConflict(msgspec.Struct, frozen=True):
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """What became of events; accepted means stored and counted."""
+    """What became of events; accepted means stored and counted.
+
+    `quarantined` are stored too, and wait for an operator to say what their date means.
+    """
 
     accepted: int
     duplicates: int
     conflicts: list[IdConflict] = []
     rejected: list[Rejection] = []
+    quarantined: list[Rejection] = []
 
     @property
     def total(self) -> int:
         """How many events it speaks of."""
-        return self.accepted + self.duplicates + len(self.conflicts) + len(self.rejected)
+        named = len(self.conflicts) + len(self.rejected) + len(self.quarantined)
+        return self.accepted + self.duplicates + named
 
 
 class UsageGroup(msgspec.Struct, kw_only=True, frozen=True):
