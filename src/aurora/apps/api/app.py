@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -29,6 +29,7 @@ from aurora.features.gate.service import Gate
 from aurora.features.sign_in.browser import Site
 from aurora.integrations.access_tokens import AccessTokens
 from aurora.integrations.http import problem
+from aurora.integrations.proxies import Proxies
 
 MAX_FIELD_ERRORS = 20
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -52,6 +53,7 @@ def build(
     access_tokens: AccessTokens | None = None,
     key_lease_ms: int = LEASE_MS,
     key_cache_records: int = MAX_RECORDS,
+    trusted_proxies: Sequence[str] = (),
 ) -> Server:
     """Return the ASGI application; its lifespan opens and closes the pool.
 
@@ -64,6 +66,7 @@ def build(
         access_tokens: Verifies Supabase's, where they are accepted.
         key_lease_ms: How old the gate's proof may be that no key has changed, in milliseconds.
         key_cache_records: How many keys the gate remembers.
+        trusted_proxies: Addresses and networks whose word about a caller's address counts.
 
     Raises:
         PublicUrlInvalid: Cookies would travel in the clear.
@@ -95,6 +98,7 @@ def build(
         routes=page_routes(now=clock.now, demo_key_prefix=demo_key_prefix),
     )
     app.state.site = site
+    app.state.proxies = Proxies(trusted_proxies)
     for room in house.rooms():
         router = room.offered("api", "router")
         if router is not None:
