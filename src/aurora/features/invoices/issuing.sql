@@ -26,10 +26,10 @@ begin
     jsonb_agg(
       jsonb_build_object(
         'kind', b.kind, 'description', b.description, 'quantity', b.quantity, 'unit', b.unit,
-        'unit_price', b.unit_price, 'amount', b.amount, 'tax_category', v_tax.category, 'tax_rate', v_tax.rate,
+        'unit_price', b.unit_price, 'base_quantity', b.base_quantity, 'amount', b.amount, 'tax_category', v_tax.category, 'tax_rate', v_tax.rate,
         'period_start', (b.period_start at time zone p_subscription.time_zone)::date,
         'period_end', (b.period_end at time zone p_subscription.time_zone)::date - 1,
-        'impressions', b.impressions, 'included', b.included
+        'impressions', b.impressions, 'included', b.included, 'facts', b.facts
       ) order by b.line_number
     ),
     sum(b.amount),
@@ -37,7 +37,7 @@ begin
     max((b.period_end at time zone p_subscription.time_zone)::date - 1)
   into v_lines, v_subtotal, v_start, v_end
   from public.calculate_monthly_bill(p_subscription.organization_id, p_subscription.next_billing_at) b
-  where b.amount > 0;
+  where b.amount <> 0;
   if v_lines is null then
     return null;
   end if;
@@ -67,31 +67,6 @@ end
 $$;
 comment on function app.draft_invoice(public.subscriptions, date) is
   'A draft for the subscription''s next billing moment with seller and buyer as they are now; null when nothing is owed.';
-
-create or replace function app.advance_subscription(p_subscription public.subscriptions) returns void
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_next constant integer := p_subscription.months_billed + 1;
-  v_fee_months constant integer := case p_subscription.billing_period when 'yearly' then 12 else 1 end;
-  v_fee_start constant integer := p_subscription.months_billed - p_subscription.months_billed % v_fee_months;
-  v_ends constant boolean :=
-    p_subscription.cancel_at_period_end and p_subscription.next_billing_at >= p_subscription.current_period_end;
-begin
-  update public.subscriptions s set
-    months_billed = v_next,
-    next_billing_at = app.billing_moment(s.billing_anchor, v_next, s.time_zone),
-    current_period_start = case when v_ends then s.current_period_start
-      else app.billing_moment(s.billing_anchor, v_fee_start, s.time_zone) end,
-    current_period_end = case when v_ends then s.current_period_end
-      else app.billing_moment(s.billing_anchor, v_fee_start + v_fee_months, s.time_zone) end,
-    status = case when v_ends then 'cancelled' else s.status end,
-    cancelled_at = case when v_ends then app.now() else s.cancelled_at end
-  where s.id = p_subscription.id;
-end
-$$;
-comment on function app.advance_subscription(public.subscriptions) is
-  'Moves a subscription past the billing moment that was just billed; ends it there when it was cancelled.';
 
 create or replace function app.bill_subscription(p_subscription_id uuid, p_as_of date) returns uuid
 language plpgsql set search_path = pg_catalog, pg_temp

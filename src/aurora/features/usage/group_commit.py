@@ -105,6 +105,10 @@ class GroupCommit:
             staging = await self._staged(events, sender)
             if staging.rows:
                 await self._stored(staging)
+            if staging.reversals or staging.untimely:
+                # Rare, so each in a transaction of its own, after the rows it may take back.
+                async with transaction(self._writers, PLATFORM) as conn:
+                    await service.settle_aside(conn, staging)
             return staging.receipt()
         finally:
             self._held -= len(events)
