@@ -13,6 +13,7 @@ from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.gate.model import VerifyRequest
 from aurora.features.gate.refusals import refusal_of
 from aurora.features.gate.service import Gate
+from aurora.features.limits.headers import limit_headers
 from aurora.features.sign_in.browser import CSRF_HEADER, Site, check_csrf, cookie
 from aurora.features.sign_in.model import MAX_TOKEN_CHARACTERS
 from aurora.features.sign_in.service import find_session, is_operator
@@ -27,6 +28,9 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 # is asked there is the page's origin.
 SIGN_IN_PATHS: Final = "/v1/sign-in/"
 STATIC_PATHS: Final = "/static/"
+# Reporting usage takes nothing: a customer at its limit would lose the record of what it used. What
+# bounds it is the size of a body and the queue in front of the commit.
+UNLIMITED_PATHS: Final = frozenset({"/v1/usage/events"})
 
 
 class SecretKeyNeeded(Forbidden):
@@ -69,7 +73,7 @@ class Doorkeeper:
         if credential is None:
             return await self._from_cookie(method, path, headers, pool)
         if credential.startswith("tro_"):
-            return await self._from_key(credential, headers, gate, ip)
+            return await self._from_key(credential, path, headers, gate, ip)
         if equal(credential, self.service_token):
             return OPERATOR
         if is_service_token(credential):
@@ -108,18 +112,32 @@ class Doorkeeper:
         )
 
     async def _from_key(
-        self, credential: str, headers: Mapping[bytes, bytes], gate: Gate, ip: str | None
+        self,
+        credential: str,
+        path: str,
+        headers: Mapping[bytes, bytes],
+        gate: Gate,
+        ip: str | None,
     ) -> Caller:
         origin = _text(headers, b"origin")
         if self.site.is_own(origin):
             # Somebody tries a key out on this platform's own pages, where it is not published.
             origin = None
-        verdict = await gate.verify(VerifyRequest(key=credential, origin=origin, ip=ip))
+        verdict = await gate.verify(
+            VerifyRequest(key=credential, origin=origin, ip=ip), takes=path not in UNLIMITED_PATHS
+        )
         if not verdict.valid:
             raise refusal_of(verdict)
         if verdict.kind == "publishable":
             raise SecretKeyNeeded
-        return Caller("key", verdict.organization_id, verdict.key_id, frozenset(verdict.scopes))
+        taken = verdict.limits
+        return Caller(
+            "key",
+            verdict.organization_id,
+            verdict.key_id,
+            frozenset(verdict.scopes),
+            answer_headers=() if taken is None else tuple(limit_headers(taken)),
+        )
 
 
 async def _from_service_token(credential: str, method: str, pool: Pool) -> Caller:

@@ -19,6 +19,7 @@ from aurora.features.gate.model import (
 )
 from aurora.features.gate.refusals import refusal_of
 from aurora.features.gate.service import MALFORMED, Gate
+from aurora.features.limits.headers import limit_headers
 from aurora.integrations.http import HotAnswer, HotRequest, HotRoute, problem
 from aurora.integrations.proxies import Proxies
 
@@ -107,6 +108,8 @@ def _forwarded(request: HotRequest, verdict: Verdict) -> HotAnswer:
         marks.append((b"x-aurora-organization-id", str(verdict.organization_id).encode()))
         marks.append((b"x-aurora-environment", str(verdict.environment).encode()))
     if verdict.valid:
+        if verdict.limits is not None:
+            marks += limit_headers(verdict.limits)
         return HotAnswer(200, b"", marks)
     scope = request.scope
     response = problem(

@@ -90,26 +90,29 @@ class Gate:
         """Let every change that is committed by now take effect here before this returns."""
         await self.watch.catch_up(self.pool)
 
-    def verify_at_once(self, request: VerifyRequest) -> Verdict | None:
-        """Return the verdict, or None where it takes PostgreSQL to know it."""
+    def verify_at_once(self, request: VerifyRequest, *, takes: bool = True) -> Verdict | None:
+        """Return the verdict, or None where it takes PostgreSQL to know it; see `verify`."""
         digest = _digest(request.key)
         if seconds() < self.watch.fresh_until:
             record = self.cache.find(digest)
             if record is not None:
-                return self._judge_at_once(digest, record, request)
+                return self._judge_at_once(digest, record, request, takes)
             if self.cache.is_unknown(digest):
                 return NOT_FOUND
         # A typo costs no look-up.
         return None if is_well_formed(request.key) else MALFORMED
 
-    async def verify(self, request: VerifyRequest, *, peer: str | None = None) -> Verdict:
+    async def verify(
+        self, request: VerifyRequest, *, peer: str | None = None, takes: bool = True
+    ) -> Verdict:
         """Return whether a request with this key may pass, and why.
 
         Args:
             request: With the key.
             peer: Who asks, where that is not whom it is asked about.
+            takes: Whether it takes of the key's limit and the organization's quota.
         """
-        verdict = self.verify_at_once(request)
+        verdict = self.verify_at_once(request, takes=takes)
         if verdict is not None:
             return verdict
         verdict = self.callers.refusal(request.ip) or self.peers.refusal(peer)
@@ -123,20 +126,21 @@ class Gate:
                 self.peers.note(peer)
                 return NOT_FOUND
             code = self._decide(digest, record, request)
-            if code != "VALID" or self.limiter is None:
+            if code != "VALID" or self.limiter is None or not takes:
                 return _verdict(code, record, request, None)
-            scope = request.scope
-            taken = self.limiter.take(record, scope) or await self.limiter.lease(record, scope)
+            taken = self.limiter.take(record, request.scope)
+            if taken is None:
+                taken = await self.limiter.lease(record, request.scope)
         except (psycopg.Error, AuroraError, OSError, TimeoutError) as error:
             log.warning("gate_unavailable", error=type(error).__name__)
             return UNAVAILABLE
         return _verdict(taken.code, record, request, taken)
 
     def _judge_at_once(
-        self, digest: bytes, record: KeyRecord, request: VerifyRequest
+        self, digest: bytes, record: KeyRecord, request: VerifyRequest, takes: bool
     ) -> Verdict | None:
         code = self._decide(digest, record, request)
-        if code != "VALID" or self.limiter is None:
+        if code != "VALID" or self.limiter is None or not takes:
             return _verdict(code, record, request, None)
         taken = self.limiter.take(record, request.scope)
         return None if taken is None else _verdict(taken.code, record, request, taken)

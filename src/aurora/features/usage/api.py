@@ -42,6 +42,9 @@ async def post_events(request: HotRequest) -> bytes:
     sender = service.Sender(organization_id=who.organization_id, key_id=who.key_id)
     async with transaction(request.pool, PLATFORM, statement_timeout_ms=INGEST_TIMEOUT_MS) as conn:
         receipt = await service.record_usage(conn, batch.events, sender)
+    # Quotas are looked at as soon as what counts to them is committed.
+    named = {event.organization_id for _, event in batch.events} | {who.organization_id}
+    request.state.usage_committed(named - {None})
     return msgspec.json.encode(
         msgspec.structs.replace(
             receipt,
