@@ -19,7 +19,7 @@ from aurora.features.gate.model import (
 )
 from aurora.features.gate.refusals import refusal_of
 from aurora.features.gate.service import MALFORMED, Gate
-from aurora.features.limits.headers import limit_headers
+from aurora.features.limits.service import limit_headers
 from aurora.integrations.http import HotAnswer, HotRequest, HotRoute, problem
 from aurora.integrations.proxies import Proxies
 

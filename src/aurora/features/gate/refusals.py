@@ -6,8 +6,8 @@ from typing import Any
 
 from aurora.core.errors import AuroraError, Forbidden, Unauthorized
 from aurora.features.gate.model import HTTP_STATUS, Verdict
-from aurora.features.limits.headers import limit_texts
 from aurora.features.limits.model import QuotaExceeded, RateLimited
+from aurora.features.limits.service import limit_texts
 
 
 class KeyRefused(Unauthorized):

@@ -23,9 +23,8 @@ from aurora.features.keys.model import (
     Kind,
     NewApiKey,
 )
-from aurora.features.organizations.authority import place_of
 from aurora.features.organizations.model import Role
-from aurora.features.organizations.service import get_organization
+from aurora.features.organizations.service import get_organization, place_of
 from aurora.integrations.http import Caller, OperatorOnly, caller_of, pool_of
 
 MAX_LIMIT = 2_000_000_000
