@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -78,14 +78,19 @@ def build(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         pool = await open_pool(dsn, max_size=pool_size, name="aurora-api")
-        app.state.pool = pool
+        app.state.pool, app.state.dsn = pool, dsn
         limits = Limits(pool)
         gate = Gate(pool, limiter=limits, lease_ms=key_lease_ms, max_records=key_cache_records)
         app.state.gate = gate
         app.state.usage_committed = limits.recorded
         gate.start(dsn)
         try:
-            yield
+            async with AsyncExitStack() as stack:
+                for room in house.rooms():
+                    of_the_room = room.offered("api", "lifespan")
+                    if of_the_room is not None:
+                        await stack.enter_async_context(of_the_room(app.state))
+                yield
         finally:
             await gate.stop()
             await limits.close()
