@@ -115,10 +115,11 @@ class Gate:
         verdict = self.verify_at_once(request, takes=takes)
         if verdict is not None:
             return verdict
-        verdict = self.callers.refusal(request.ip) or self.peers.refusal(peer)
-        if verdict is not None:
-            return verdict
         digest = _digest(request.key)
+        if not self.cache.knows(digest):
+            verdict = self.callers.refusal(request.ip) or self.peers.refusal(peer)
+            if verdict is not None:
+                return verdict
         try:
             record = await self._find(digest)
             if record is None:
