@@ -81,8 +81,7 @@ def build(
         app.state.pool, app.state.dsn = pool, dsn
         limits = Limits(pool)
         gate = Gate(pool, limiter=limits, lease_ms=key_lease_ms, max_records=key_cache_records)
-        app.state.gate = gate
-        app.state.usage_committed = limits.recorded
+        app.state.gate, app.state.usage_committed = gate, limits.recorded
         gate.start(dsn)
         try:
             async with AsyncExitStack() as stack:
@@ -107,13 +106,9 @@ def build(
         redirect_slashes=False,
         routes=page_routes(now=clock.now, demo_key_prefix=demo_key_prefix),
     )
-    app.state.site = site
+    app.state.site, app.state.usage_committed = site, _nobody_listens
     app.state.proxies = Proxies(trusted_proxies)
-    app.state.usage_committed = _nobody_listens
-    for room in house.rooms():
-        router = room.offered("api", "router")
-        if router is not None:
-            app.include_router(router)
+    _add_rooms(app)
     _add_probes(app)
     _add_problems(app)
     _add_hot_operations(app)
@@ -124,6 +119,13 @@ def build(
 
 def _nobody_listens(_organization_ids: Iterable[UUID]) -> None:
     """Stand in for the quotas until the lifespan has opened what they ask."""
+
+
+def _add_rooms(app: FastAPI) -> None:
+    for room in house.rooms():
+        router = room.offered("api", "router")
+        if router is not None:
+            app.include_router(router)
 
 
 def _add_probes(app: FastAPI) -> None:
