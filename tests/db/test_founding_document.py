@@ -307,9 +307,9 @@ async def test_the_monthly_bill_is_the_fee_ahead_and_every_begun_thousand_over(
             conn, "select billing_anchor from subscriptions where organization_id = %s", customer.id
         )
         await conn.execute(
-            "insert into usage_hourly select %s, app.billing_moment(%s, 0, 'Europe/Oslo'), %s, '',"
-            " %s, %s, %s, 0",
-            (customer.id, first, customer.keys[0], used, used, used),
+            "insert into usage_hourly select %s, 'total', app.billing_moment(%s, 0, 'Europe/Oslo'), '',"
+            " %s, %s, %s, %s, 0, 0, 0, 0",
+            (customer.id, first, used, used, used, used),
         )
         call = "select kind, quantity, unit_price, amount from calculate_monthly_bill(%s, %s)"
         end = await value(conn, "select app.billing_moment(%s, 1, 'Europe/Oslo')", first)

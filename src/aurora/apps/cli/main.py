@@ -47,7 +47,10 @@ GROUPS = {
 }
 
 # Commands that ask a higher room and stand in a lower one's group: group, room, door.
-ADDED = (("billing", "invoices", "what_if_commands"),)
+ADDED = (
+    ("billing", "invoices", "what_if_commands"),
+    ("subscription", "invoices", "what_if_commands"),
+)
 
 
 def _say_version(wanted: bool) -> None:

@@ -1,4 +1,4 @@
-"""Commands that answer before anybody trusts a number: aurora billing rate, periods, prorate."""
+"""Commands that answer before anybody trusts a number: rate, periods, prorate, preview."""
 
 from __future__ import annotations
 
@@ -15,13 +15,22 @@ from aurora.core.errors import Malformed
 from aurora.core.money import currency_digits, from_minor, to_minor
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, transaction
+from aurora.features.invoices.change_preview import ChangePreview, preview_change
+from aurora.features.organizations.service import get_organization
 from aurora.features.plans.model import Rating, UnitsInvalid
 from aurora.features.plans.service import rate as rate_units
 from aurora.features.subscriptions import service as subscriptions
-from aurora.features.subscriptions.model import CountedPeriod, PeriodsInvalid, ProrationInvalid
+from aurora.features.subscriptions.model import (
+    BillingPeriod,
+    ChangeTime,
+    CountedPeriod,
+    PeriodsInvalid,
+    ProrationInvalid,
+)
 from aurora.integrations.terminal import JsonOption, failing_clearly, run, show
 
 billing = typer.Typer()
+subscription = typer.Typer()
 
 MAX_INPUT_BYTES: Final = 1_000_000
 MAX_EVENT_AMOUNTS: Final = 10_000
@@ -153,6 +162,35 @@ def prorate(
         amount_minor=to_minor(amount, money),
     )
     show(done, json=json)
+
+
+@subscription.command("preview")
+def preview(
+    ctx: typer.Context,
+    org: Annotated[str, typer.Option(help="The organization's slug.")],
+    plan: Annotated[str, typer.Option(help="A plan of 'aurora plan list'.")],
+    at: Annotated[str | None, typer.Option(help="First day; today if absent.")] = None,
+    billing_period: Annotated[BillingPeriod | None, typer.Option()] = None,
+    when: Annotated[ChangeTime, typer.Option(help="auto: a dearer plan at once.")] = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Show what a change would give back, ask for, and put on the next invoice, with VAT."""
+    with failing_clearly():
+        first_day = None if at is None else _day(at)
+
+    async def work(pool: Pool) -> ChangePreview:
+        async with transaction(pool, PLATFORM) as conn:
+            organization = await get_organization(conn, org)
+            return await preview_change(
+                conn,
+                organization.id,
+                plan_id=plan,
+                billing_period=billing_period,
+                when=when,
+                on_day=first_day,
+            )
+
+    show(run(ctx, work), json=json)
 
 
 def _proration(question: dict[str, Any]) -> tuple[Decimal, int, int, str]:
