@@ -44,7 +44,8 @@ insert into usage_analytics (
 select t, (t at time zone 'UTC')::date,
   ('00000000-0000-4000-8000-' || lpad((1 + n / 1000 %% %(organizations)s)::text, 12, '0'))::uuid,
   ('00000000-0000-4000-9000-' || lpad((n %% 2)::text, 12, '0'))::uuid,
-  '/api/aurora/' || (12 * power(random(), 3))::int, case when n %% 47 = 0 then 500 else 200 end,
+  '/api/aurora/' || (12 * power(random(), 3))::int,
+  case when n %% 47 = 0 then 500 else 200 end,
   (exp(random() * 6) * 5)::int, n %% 3 = 0, 'https://' || n %% 2 || '.example',
   (array['NO', 'SE', 'DE', 'GB', 'US', 'FR'])[1 + (5 * power(random(), 3))::int]
 from generate_series(1::bigint, %(rows)s) n,
@@ -53,7 +54,8 @@ from generate_series(1::bigint, %(rows)s) n,
 DELTAS: Final = """
 insert into usage_deltas (
   organization_id, hour, api_key_id, endpoint, widget_type, country_code, status_class, origin,
-  requests, impressions, billable, cached, response_time_ms_sum, response_time_count, response_times
+  requests, impressions, billable, cached, response_time_ms_sum, response_time_count,
+  response_times
 )
 select organization_id, date_trunc('hour', timestamp, 'UTC'), api_key_id, endpoint, '',
   country_code, status_code / 100, origin, count(*), count(*) filter (where widget_impression), 0, 0,

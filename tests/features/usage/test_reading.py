@@ -98,7 +98,7 @@ async def test_a_day_of_a_zone_begins_at_its_own_midnight(pool: Pool, hotel: Hot
     for hour, minute in ((22, 30), (23, 30)):
         at = datetime(day.year, day.month, day.day, hour, minute, tzinfo=UTC)
         await record(pool, hotel.sender, an_event(timestamp=moment(at)))
-    asked = {"first_day": day, "last_day": day + timedelta(days=1)}
+    asked: dict[str, Any] = {"first_day": day, "last_day": day + timedelta(days=1)}
     utc = await series(pool, hotel, **asked)
     assert [(point.starts_at.date(), point.requests) for point in utc] == [(day, 2)]
     tokyo = await series(pool, hotel, time_zone="Asia/Tokyo", **asked)
