@@ -58,7 +58,8 @@ insert into usage_deltas (
   response_times
 )
 select organization_id, date_trunc('hour', timestamp, 'UTC'), api_key_id, endpoint, '',
-  country_code, status_code / 100, origin, count(*), count(*) filter (where widget_impression), 0, 0,
+  country_code, status_code / 100, origin,
+  count(*), count(*) filter (where widget_impression), 0, 0,
   sum(response_time_ms), count(*), array_agg(app.latency_bucket(response_time_ms))
 from usage_analytics group by 1, 2, 3, 4, 5, 6, 7, 8
 """
