@@ -119,6 +119,9 @@ _BODIES: Final[dict[str, dict[str, Any]]] = {
 }
 
 
+A_DAY: Final = "2026-11-01"
+
+
 class Unnamed(LookupError):
     """A route or an id that the matrix does not know yet."""
 
@@ -178,8 +181,10 @@ def _of_operation(
     route: str, path: str, operation: Mapping[str, Any], document: Mapping[str, Any], other: str
 ) -> Iterator[Attempt]:
     access = ROUTES[route]
+    # A day is nobody's.
+    path = path.replace("{day}", A_DAY)
     parameters = operation.get("parameters", [])
-    in_path = [p["name"] for p in parameters if p["in"] == "path"]
+    in_path = [p["name"] for p in parameters if p["in"] == "path" and p["name"] != "day"]
     in_query = [p["name"] for p in parameters if p["in"] == "query" and p["name"].endswith("_id")]
     schema = operation.get("requestBody", {}).get("content", {}).get("application/json")
     own_path = {name: id_of(name, "A") for name in in_path}
