@@ -127,6 +127,7 @@ RELATIONS: Final[dict[str, Rule]] = {
     "public.sign_in_links": PLATFORM,
     "public.sign_in_limits": PLATFORM,
     "public.service_tokens": PLATFORM,
+    "public.replies": PLATFORM,
     "public.legal_entities": PLATFORM,
     "public.invoice_counters": PLATFORM,
     "app.clock": PLATFORM,

@@ -52,6 +52,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "gate": ("tables.sql", "logic.sql"),
     "widgets": ("tables.sql", "logic.sql"),
     "invoices": ("tables.sql", "logic.sql", "bill.sql", "issuing.sql", "policies.sql"),
+    "replies": ("tables.sql", "logic.sql"),
     "privacy": ("logic.sql",),
 }
 

@@ -96,6 +96,11 @@ class Doorkeeper:
             )
         raise Unauthorized("The credentials are neither an API key nor a token that is known here.")
 
+    def credential(self, headers: Mapping[bytes, bytes]) -> bytes:
+        """Return what the caller of a request proved who they are with."""
+        found = _credential(headers) or cookie(headers, self.site.session_cookie) or ""
+        return found.encode("latin-1")
+
     async def _from_cookie(
         self, method: str, path: str, headers: Mapping[bytes, bytes], pool: Pool
     ) -> Caller | None:
