@@ -27,7 +27,7 @@ from aurora.core.secrets import generate_service_token
 
 PROGRAM = str(Path(sys.executable).with_name("aurora"))
 COMMAND_TIMEOUT_S = 60
-START_TIMEOUT_S = 30
+START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 40
 SHOWN_LOG_CHARACTERS = 8_000
 
@@ -86,8 +86,8 @@ class Aurora:
         )
 
 
-def run_aurora(*arguments: str, environment: Mapping[str, str]) -> Ran:
-    """Run `aurora …` with this environment alone."""
+def run_aurora(*arguments: str, environment: Mapping[str, str], asked: str = "") -> Ran:
+    """Run `aurora …` with this environment alone, and with this on its standard input."""
     done = subprocess.run(
         [PROGRAM, *arguments],
         env=dict(environment),
@@ -95,7 +95,7 @@ def run_aurora(*arguments: str, environment: Mapping[str, str]) -> Ran:
         text=True,
         timeout=COMMAND_TIMEOUT_S,
         check=False,
-        stdin=subprocess.DEVNULL,
+        input=asked,
     )
     return Ran(done.returncode, done.stdout, done.stderr)
 
