@@ -38,7 +38,6 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "usage": (
         "tables.sql",
-        "retention.sql",
         "latency.sql",
         "logic.sql",
         "corrections.sql",

@@ -215,7 +215,6 @@ alter table usage_imports enable row level security;
 comment on table usage_imports is 'How far each imported file was read and stored, so that an import can go on.';
 
 -- How long usage is kept: months of raw rows, addresses, hourly sums. Sums by day stay.
-
 create table app.usage_policy (
   is_only boolean not null default true,
   keep_months integer not null default 25,
