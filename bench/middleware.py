@@ -1,8 +1,8 @@
 """Measures a trivial application behind the middleware against the same one without it.
 
-Run it with `python -m bench.middleware`; the last line is JSON. A bare ASGI application and FastAPI's
-first example are each served bare, behind the middleware with the gate in process, and behind it
-with Aurora over HTTP, in turn. The spool is written and its events are committed in PostgreSQL
+Run it with `python -m bench.middleware`; the last line is JSON. A bare ASGI application and the
+first example of FastAPI are each served bare, behind the middleware with the gate in process, and
+behind it with Aurora over HTTP, in turn. The spool is written and its events are committed in PostgreSQL
 while the load runs; all of it counts. The value is the ratio of the medians of requests a second
 of the bare ASGI application, which is the hardest of them.
 """

@@ -214,7 +214,8 @@ class AuroraMiddleware:
         return verifier
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the application live, and write and send what is left when it has ended."""
+        """Let the application live; send what an earlier one left, and what is left at the end."""
+        await asyncio.to_thread(self.meter.start)
 
         async def told(message: Message) -> None:
             if message["type"] in {"lifespan.shutdown.complete", "lifespan.shutdown.failed"}:
