@@ -121,6 +121,9 @@ class Server:
                 marked["x-request-id"] = request_id
                 for name, value in SECURITY_HEADERS.items():
                     marked.setdefault(name, value)
+                caller = scope.get("aurora.caller")
+                if caller is not None:
+                    marked.raw.extend(caller.answer_headers)
             await send(message)
 
         try:

@@ -54,6 +54,9 @@ async def post_events(request: HotRequest) -> bytes:
     ingest: GroupCommit = request.state.ingest
     sender = service.Sender(organization_id=who.organization_id, key_id=who.key_id)
     receipt = await ingest.record(batch.events, sender)
+    # Quotas are looked at as soon as what counts to them is committed.
+    named = {event.organization_id for _, event in batch.events} | {who.organization_id}
+    request.state.usage_committed(named - {None})
     if batch.rejected:
         rejected = sorted([*batch.rejected, *receipt.rejected], key=lambda each: each.index)
         receipt = msgspec.structs.replace(receipt, rejected=rejected)
