@@ -2,9 +2,9 @@
 
 Run it with `python -m bench.middleware`; the last line is JSON. A bare ASGI application and the
 first example of FastAPI are each served bare, behind the middleware with the gate in process, and
-behind it with Aurora over HTTP, in turn. The spool is written and its events are committed in PostgreSQL
-while the load runs; all of it counts. The value is the ratio of the medians of requests a second
-of the bare ASGI application, which is the hardest of them.
+behind it with Aurora over HTTP, in turn. The spool is written and its events are committed in
+PostgreSQL while the load runs; all of it counts. The value is the ratio of the medians of requests
+a second of the bare ASGI application, which is the hardest of them.
 """
 
 from __future__ import annotations

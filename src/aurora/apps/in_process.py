@@ -60,8 +60,15 @@ class InProcessVerifier:
         self._gate: Gate | None = None
 
     async def open(self) -> None:
-        """Connect, and begin to watch for changes."""
-        pool = await open_pool(self._dsn, max_size=self._pool_size, name="aurora-middleware")
+        """Connect, and begin to watch for changes.
+
+        Raises:
+            ConnectionError: PostgreSQL does not answer.
+        """
+        try:
+            pool = await open_pool(self._dsn, max_size=self._pool_size, name="aurora-middleware")
+        except (AuroraError, psycopg.Error) as error:
+            raise ConnectionError(type(error).__name__) from None
         self._open.push_async_callback(pool.close)
         limits = Limits(pool)
         self._open.push_async_callback(limits.close)
