@@ -86,8 +86,8 @@ class Aurora:
         )
 
 
-def run_aurora(*arguments: str, environment: Mapping[str, str]) -> Ran:
-    """Run `aurora …` with this environment alone."""
+def run_aurora(*arguments: str, environment: Mapping[str, str], asked: str = "") -> Ran:
+    """Run `aurora …` with this environment alone, and with this on its standard input."""
     done = subprocess.run(
         [PROGRAM, *arguments],
         env=dict(environment),
@@ -95,7 +95,7 @@ def run_aurora(*arguments: str, environment: Mapping[str, str]) -> Ran:
         text=True,
         timeout=COMMAND_TIMEOUT_S,
         check=False,
-        stdin=subprocess.DEVNULL,
+        input=asked,
     )
     return Ran(done.returncode, done.stdout, done.stderr)
 

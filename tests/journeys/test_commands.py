@@ -44,7 +44,8 @@ SUBSCRIPTION = {
     *("id", "created_at", "organization_id", "plan_id", "plan_name", "price_monthly"),
     *("price_yearly", "currency", "billing_period", "current_period_start", "current_period_end"),
     *("next_billing_at", "time_zone", "status", "cancel_at_period_end", "included_impressions"),
-    *("overage_rate", "overage_model", "quota_mode"),
+    *("overage_rate", "overage_model", "quota_mode", "plan_version", "trial_ends_at"),
+    "price_model",
 }
 INVOICE = {
     *("id", "created_at", "organization_id", "subscription_id", "kind", "invoice_number"),
@@ -59,7 +60,7 @@ SUMMARY_ROW = {
 PLAN = {
     *("id", "name", "price_monthly", "price_yearly", "currency", "included_impressions"),
     *("overage_rate", "overage_model", "quota_mode", "rate_limit_tier", "rate_limit_per_hour"),
-    "features",
+    *("features", "version", "is_active", "price_model"),
 }
 
 

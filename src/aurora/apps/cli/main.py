@@ -46,6 +46,12 @@ GROUPS = {
     "audit": ("audit", "audit"),
 }
 
+# Commands that ask a higher room and stand in a lower one's group: group, room, door.
+ADDED = (
+    ("billing", "invoices", "what_if_commands"),
+    ("subscription", "invoices", "what_if_commands"),
+)
+
 
 def _say_version(wanted: bool) -> None:
     if wanted:
@@ -102,7 +108,14 @@ def _add_groups() -> None:
     rooms = {room.name: room for room in house.rooms()}
     operating.add_to(app)
     for name, (room, offered) in GROUPS.items():
-        app.add_typer(rooms[room].offered("commands", offered), name=name)
+        group = rooms[room].offered("commands", offered)
+        for _, other, door in (each for each in ADDED if each[0] == name):
+            more = rooms[other].offered(door, name)
+            known = {command.callback for command in group.registered_commands}
+            group.registered_commands += [
+                command for command in more.registered_commands if command.callback not in known
+            ]
+        app.add_typer(group, name=name)
     app.add_typer(schema.supabase, name="supabase")
 
 

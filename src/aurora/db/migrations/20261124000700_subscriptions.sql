@@ -158,7 +158,7 @@ alter table subscription_adjustments enable row level security;
 comment on table subscription_adjustments is
   'What a change within a paid period gives back (credit) and asks for (charge); amounts are positive.';
 comment on column subscription_adjustments.billed_at is
-  'The billing moment whose bill holds it; null: it becomes a credit note or an invoice of its own, at once.';
+  'The billing moment whose bill holds it; null: the next one, unless a document of its own comes first.';
 comment on column subscription_adjustments.settled_at is 'When it became a credit note or an invoice of its own.';
 
 create table coupon_redemptions (
@@ -787,7 +787,7 @@ comment on function app.lock_subscription(uuid, text[]) is
 
 create or replace function app.change_plan(
   p_organization_id uuid, p_plan_id text, p_billing_period text default null, p_overrides jsonb default '{}',
-  p_when text default 'auto', p_on date default null
+  p_when text default 'auto', p_on date default null, p_preview boolean default false
 ) returns timestamptz
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -827,7 +827,7 @@ begin
     v_new.starts_at := v_at; v_new.created_at := app.now();
     delete from public.subscription_terms t where t.subscription_id = v_sub.id and t.starts_at > app.now();
     perform app.insert_terms(v_new);
-  elsif v_at > app.now() then
+  elsif v_at > app.now() and not p_preview then
     perform app.refuse('change_in_future', 'A change is made today, for a day not yet billed, or for the end of the paid period.');
   else
     perform app.apply_terms(v_sub, v_new, v_at, 'change');
@@ -835,7 +835,7 @@ begin
   return v_at;
 end
 $$;
-comment on function app.change_plan(uuid, text, text, jsonb, text, date) is
+comment on function app.change_plan(uuid, text, text, jsonb, text, date, boolean) is
   'Moves a subscription to a plan''s present terms: at once if it is dearer, else when its period ends. Returns from when.';
 
 create or replace function app.withdraw_change(p_organization_id uuid) returns void
@@ -912,6 +912,11 @@ declare
   v_period record;
 begin
   perform app.record_coupon_uses(p_subscription, v_at);
+  update public.subscription_adjustments a set billed_at = v_at
+  where a.id in (
+    select (b.facts ->> 'adjustment_id')::uuid
+    from public.calculate_monthly_bill(p_subscription.organization_id, v_at) b where b.kind in ('credit', 'charge')
+  ) and a.billed_at is null;
   select * into strict v_period from app.fee_period(v_terms, v_at);
   update public.subscriptions s set
     months_billed = v_next,
@@ -1041,7 +1046,7 @@ revoke execute on function
   app.paid_price(public.subscriptions, public.subscription_terms, timestamptz),
   app.change_lines(public.subscriptions, public.subscription_terms, public.subscription_terms, timestamptz, text),
   app.apply_terms(public.subscriptions, public.subscription_terms, timestamptz, text),
-  app.lock_subscription(uuid, text[]), app.change_plan(uuid, text, text, jsonb, text, date),
+  app.lock_subscription(uuid, text[]), app.change_plan(uuid, text, text, jsonb, text, date, boolean),
   app.withdraw_change(uuid), app.pause_subscription(uuid, date), app.resume_subscription(uuid, date),
   app.advance_subscription(public.subscriptions), app.record_coupon_uses(public.subscriptions, timestamptz),
   app.trial_end(public.subscriptions), app.end_trials(timestamptz, integer), app.redeem_coupon(uuid, text)
@@ -1057,7 +1062,7 @@ grant execute on function
   app.paid_price(public.subscriptions, public.subscription_terms, timestamptz),
   app.change_lines(public.subscriptions, public.subscription_terms, public.subscription_terms, timestamptz, text),
   app.apply_terms(public.subscriptions, public.subscription_terms, timestamptz, text),
-  app.lock_subscription(uuid, text[]), app.change_plan(uuid, text, text, jsonb, text, date),
+  app.lock_subscription(uuid, text[]), app.change_plan(uuid, text, text, jsonb, text, date, boolean),
   app.withdraw_change(uuid), app.pause_subscription(uuid, date), app.resume_subscription(uuid, date),
   app.advance_subscription(public.subscriptions), app.record_coupon_uses(public.subscriptions, timestamptz),
   app.trial_end(public.subscriptions), app.end_trials(timestamptz, integer), app.redeem_coupon(uuid, text)

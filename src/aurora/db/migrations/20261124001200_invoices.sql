@@ -307,7 +307,9 @@ $$;
 comment on function app.bill_fee(public.subscriptions, timestamptz) is
   'The fee of the month or year that begins at a billing moment; no row where none does.';
 
-create or replace function app.bill_adjustments(p_subscription_id uuid, p_at timestamptz) returns setof app.bill_line
+create or replace function app.bill_adjustments(
+  p_subscription_id uuid, p_at timestamptz, p_with_open boolean
+) returns setof app.bill_line
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   -- A credit counts backwards: prices are never negative (EN 16931, BR-27).
@@ -315,11 +317,12 @@ as $$
     a.base_quantity, case a.kind when 'credit' then -a.amount else a.amount end, a.period_start, a.period_end,
     null::bigint, null::bigint, a.tax_code, a.facts || jsonb_build_object('adjustment_id', a.id)
   from public.subscription_adjustments a
-  where a.subscription_id = p_subscription_id and a.billed_at = p_at
+  where a.subscription_id = p_subscription_id
+    and (a.billed_at = p_at or (p_with_open and a.billed_at is null and a.settled_at is null))
   order by a.created_at, a.kind desc, a.id
 $$;
-comment on function app.bill_adjustments(uuid, timestamptz) is
-  'The lines of changes that were made before the bill of their period.';
+comment on function app.bill_adjustments(uuid, timestamptz, boolean) is
+  'The lines of changes that a bill holds, and those for which no document of their own was made yet.';
 
 create or replace function app.bill_discounts(
   p_subscription public.subscriptions, p_at timestamptz, p_base numeric, p_from timestamptz, p_to timestamptz
@@ -407,7 +410,12 @@ begin
     v_lines := v_lines || array(select l from app.bill_discounts(v_sub, v_at, v_base,
       (select min((b).period_start) from unnest(v_lines) b), (select max((b).period_end) from unnest(v_lines) b)) l);
   end if;
-  v_lines := v_lines || array(select l from app.bill_adjustments(v_sub.id, v_at) l);
+  -- What a change gives back and asks for comes along with the next bill; where the credit is larger than
+  -- the bill it stays open, for a credit note.
+  v_base := (select sum((l).amount) from unnest(v_lines || array(
+    select b from app.bill_adjustments(v_sub.id, v_at, v_at = v_sub.next_billing_at) b)) l);
+  v_lines := v_lines || array(select l from app.bill_adjustments(
+    v_sub.id, v_at, v_at = v_sub.next_billing_at and v_base > 0) l);
   return query
   select n::integer, b.kind, b.description, b.quantity, b.unit, b.unit_price, b.base_quantity, b.amount,
     b.period_start, b.period_end, b.impressions, b.included, b.tax_code, b.facts
@@ -628,7 +636,7 @@ revoke execute on function
   app.tax_for(text, date, boolean), app.mod10(text), calculate_monthly_bill(uuid, timestamptz),
   app.rate_usage(public.subscription_terms, bigint, bigint), app.usage_parts(uuid, timestamptz, timestamptz),
   app.bill_usage(public.subscriptions, timestamptz, timestamptz), app.bill_fee(public.subscriptions, timestamptz),
-  app.bill_adjustments(uuid, timestamptz),
+  app.bill_adjustments(uuid, timestamptz, boolean),
   app.bill_discounts(public.subscriptions, timestamptz, numeric, timestamptz, timestamptz),
   app.net_fee(uuid, timestamptz),
   app.draft_invoice(public.subscriptions, date), app.bill_subscription(uuid, date), app.issue_invoice(uuid), app.protect_issued_invoice()
@@ -637,7 +645,7 @@ grant execute on function
   app.tax_for(text, date, boolean), app.mod10(text), calculate_monthly_bill(uuid, timestamptz),
   app.rate_usage(public.subscription_terms, bigint, bigint), app.usage_parts(uuid, timestamptz, timestamptz),
   app.bill_usage(public.subscriptions, timestamptz, timestamptz), app.bill_fee(public.subscriptions, timestamptz),
-  app.bill_adjustments(uuid, timestamptz),
+  app.bill_adjustments(uuid, timestamptz, boolean),
   app.bill_discounts(public.subscriptions, timestamptz, numeric, timestamptz, timestamptz),
   app.net_fee(uuid, timestamptz),
   app.draft_invoice(public.subscriptions, date), app.bill_subscription(uuid, date), app.issue_invoice(uuid), app.protect_issued_invoice()

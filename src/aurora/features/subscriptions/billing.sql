@@ -11,6 +11,11 @@ declare
   v_period record;
 begin
   perform app.record_coupon_uses(p_subscription, v_at);
+  update public.subscription_adjustments a set billed_at = v_at
+  where a.id in (
+    select (b.facts ->> 'adjustment_id')::uuid
+    from public.calculate_monthly_bill(p_subscription.organization_id, v_at) b where b.kind in ('credit', 'charge')
+  ) and a.billed_at is null;
   select * into strict v_period from app.fee_period(v_terms, v_at);
   update public.subscriptions s set
     months_billed = v_next,

@@ -237,7 +237,7 @@ comment on function app.lock_subscription(uuid, text[]) is
 
 create or replace function app.change_plan(
   p_organization_id uuid, p_plan_id text, p_billing_period text default null, p_overrides jsonb default '{}',
-  p_when text default 'auto', p_on date default null
+  p_when text default 'auto', p_on date default null, p_preview boolean default false
 ) returns timestamptz
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -277,7 +277,7 @@ begin
     v_new.starts_at := v_at; v_new.created_at := app.now();
     delete from public.subscription_terms t where t.subscription_id = v_sub.id and t.starts_at > app.now();
     perform app.insert_terms(v_new);
-  elsif v_at > app.now() then
+  elsif v_at > app.now() and not p_preview then
     perform app.refuse('change_in_future', 'A change is made today, for a day not yet billed, or for the end of the paid period.');
   else
     perform app.apply_terms(v_sub, v_new, v_at, 'change');
@@ -285,7 +285,7 @@ begin
   return v_at;
 end
 $$;
-comment on function app.change_plan(uuid, text, text, jsonb, text, date) is
+comment on function app.change_plan(uuid, text, text, jsonb, text, date, boolean) is
   'Moves a subscription to a plan''s present terms: at once if it is dearer, else when its period ends. Returns from when.';
 
 create or replace function app.withdraw_change(p_organization_id uuid) returns void

@@ -11,7 +11,7 @@ revoke execute on function
   app.paid_price(public.subscriptions, public.subscription_terms, timestamptz),
   app.change_lines(public.subscriptions, public.subscription_terms, public.subscription_terms, timestamptz, text),
   app.apply_terms(public.subscriptions, public.subscription_terms, timestamptz, text),
-  app.lock_subscription(uuid, text[]), app.change_plan(uuid, text, text, jsonb, text, date),
+  app.lock_subscription(uuid, text[]), app.change_plan(uuid, text, text, jsonb, text, date, boolean),
   app.withdraw_change(uuid), app.pause_subscription(uuid, date), app.resume_subscription(uuid, date),
   app.advance_subscription(public.subscriptions), app.record_coupon_uses(public.subscriptions, timestamptz),
   app.trial_end(public.subscriptions), app.end_trials(timestamptz, integer), app.redeem_coupon(uuid, text)
@@ -27,7 +27,7 @@ grant execute on function
   app.paid_price(public.subscriptions, public.subscription_terms, timestamptz),
   app.change_lines(public.subscriptions, public.subscription_terms, public.subscription_terms, timestamptz, text),
   app.apply_terms(public.subscriptions, public.subscription_terms, timestamptz, text),
-  app.lock_subscription(uuid, text[]), app.change_plan(uuid, text, text, jsonb, text, date),
+  app.lock_subscription(uuid, text[]), app.change_plan(uuid, text, text, jsonb, text, date, boolean),
   app.withdraw_change(uuid), app.pause_subscription(uuid, date), app.resume_subscription(uuid, date),
   app.advance_subscription(public.subscriptions), app.record_coupon_uses(public.subscriptions, timestamptz),
   app.trial_end(public.subscriptions), app.end_trials(timestamptz, integer), app.redeem_coupon(uuid, text)

@@ -83,7 +83,7 @@ limit :limit;
 -- name: change_plan
 -- Moves a subscription to a plan's present terms; returns from when they hold.
 select app.change_plan(
-  :organization_id::uuid, :plan_id, :billing_period, :overrides::jsonb, :when, :on_day::date
+  :organization_id::uuid, :plan_id, :billing_period, :overrides::jsonb, :when, :on_day::date, :preview
 );
 
 -- name: withdraw_change

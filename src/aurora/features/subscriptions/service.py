@@ -143,11 +143,12 @@ async def change_plan(
     overrides: Overrides | None = None,
     when: ChangeTime = "auto",
     on_day: date | None = None,
+    preview: bool = False,
 ) -> datetime:
     """Move a subscription to a plan's present terms; return from when they hold.
 
     What a change within the paid period gives back and asks for is recorded as adjustments, which
-    the room above turns into documents in the same transaction.
+    come with the next bill.
 
     Args:
         conn: An open transaction.
@@ -157,6 +158,7 @@ async def change_plan(
         overrides: Agreed terms in place of the plan's.
         when: auto: at once if it is dearer a month, else when the paid period ends.
         on_day: First day, in the subscription's zone; today when None.
+        preview: The caller takes it back, so the day may lie in the future.
 
     Raises:
         SubscriptionNotFound, SubscriptionState, SubscriptionEnding, PlanNotFound, CurrencyFixed,
@@ -172,6 +174,7 @@ async def change_plan(
         billing_period=billing_period,
         when=when,
         on_day=on_day,
+        preview=preview,
     )
 
 

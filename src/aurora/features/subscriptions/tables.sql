@@ -158,7 +158,7 @@ alter table subscription_adjustments enable row level security;
 comment on table subscription_adjustments is
   'What a change within a paid period gives back (credit) and asks for (charge); amounts are positive.';
 comment on column subscription_adjustments.billed_at is
-  'The billing moment whose bill holds it; null: it becomes a credit note or an invoice of its own, at once.';
+  'The billing moment whose bill holds it; null: the next one, unless a document of its own comes first.';
 comment on column subscription_adjustments.settled_at is 'When it became a credit note or an invoice of its own.';
 
 create table coupon_redemptions (

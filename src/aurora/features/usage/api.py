@@ -16,7 +16,7 @@ from aurora.core.errors import Unauthorized
 from aurora.db.pool import Pool
 from aurora.db.transaction import transaction
 from aurora.features.organizations.service import get_organization
-from aurora.features.usage import service
+from aurora.features.usage import reading_api, service
 from aurora.features.usage.group_commit import GroupCommit, group_commit
 from aurora.features.usage.model import (
     MAX_BODY_BYTES,
@@ -205,3 +205,6 @@ def _group(name: str | None, rows: list[SummaryRow]) -> UsageGroup:
             round(sum(row.response_time_ms_sum for row in rows) / timed, 3) if timed else None
         ),
     )
+
+
+router.include_router(reading_api.router)

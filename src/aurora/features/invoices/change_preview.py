@@ -1,0 +1,76 @@
+"""What a change of a subscription would cost, found by making it and taking it back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from aurora.core.periods import zone_of
+from aurora.db.transaction import Connection
+from aurora.features.invoices import store
+from aurora.features.invoices.model import LineItem
+from aurora.features.subscriptions import service as subscriptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangePreview:
+    """What a change does; amounts in major units of `currency`, None where nothing is billed.
+
+    `credit` and `charge` are without VAT; `subtotal`, `tax_amount`, and `total` are those of the
+    next invoice, on `invoice_date`, whose lines are `lines`.
+    """
+
+    effective_at: datetime
+    plan_id: str
+    currency: str
+    credit: Decimal
+    charge: Decimal
+    invoice_date: date
+    lines: list[LineItem]
+    subtotal: Decimal
+    tax_amount: Decimal
+    total: Decimal
+
+
+async def preview_change(
+    conn: Connection, organization_id: UUID, *, plan_id: str, **change: Any
+) -> ChangePreview:
+    """Return what moving to a plan would do to the next invoice; nothing stays changed.
+
+    The change and the invoice are made as they would be, and rolled back: so the preview is what
+    then happens, to the øre.
+
+    Args:
+        conn: An open transaction.
+        organization_id: Whose subscription.
+        plan_id: The plan, in its present version.
+        **change: As `subscriptions.service.change_plan` takes them.
+
+    Raises:
+        As `subscriptions.service.change_plan`, and what keeps an invoice from being drafted.
+    """
+    async with conn.transaction(force_rollback=True):
+        effective_at = await subscriptions.change_plan(
+            conn, organization_id, plan_id=plan_id, preview=True, **change
+        )
+        found = await subscriptions.get_subscription(conn, organization_id)
+        on = found.next_billing_at.astimezone(zone_of(found.time_zone)).date()
+        drafted = await store.draft_invoice(conn, found.id, as_of=on)
+        invoice = None if drafted is None else await store.find_invoice(conn, drafted)
+        lines = [] if invoice is None else invoice.line_items
+        zero = Decimal("0.00")
+        return ChangePreview(
+            effective_at=effective_at,
+            plan_id=plan_id,
+            currency=found.currency,
+            credit=sum((-line.amount for line in lines if line.kind == "credit"), zero),
+            charge=sum((line.amount for line in lines if line.kind == "charge"), zero),
+            invoice_date=on,
+            lines=lines,
+            subtotal=zero if invoice is None else invoice.subtotal,
+            tax_amount=zero if invoice is None else invoice.tax_amount,
+            total=zero if invoice is None else invoice.total,
+        )
