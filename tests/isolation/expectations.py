@@ -211,6 +211,7 @@ FUNCTIONS |= dict.fromkeys(
         "app.touch_api_keys",
         "app.note_gate_change",
         "app.fold_gate_changes",
+        "app.tell_of_exposed_key",
         "app.notify_members",
         "app.limit_new_key",
         "app.billing_moment",

@@ -66,9 +66,12 @@ ROUTES: Final[dict[str, Access]] = {
     "PUT /v1/me/password": PEOPLES,
     "GET /v1/notifications": OPERATORS,
     "GET /v1/plans": IMPLIED,
-    "POST /v1/organizations/{organization_id}/keys": OPERATORS,
-    "GET /v1/organizations/{organization_id}/keys": OPERATORS,
-    "POST /v1/organizations/{organization_id}/keys/{key_id}/revoke": OPERATORS,
+    "POST /v1/organizations/{organization_id}/keys": MANAGED,
+    "GET /v1/organizations/{organization_id}/keys": MANAGED,
+    "GET /v1/organizations/{organization_id}/keys/{key_id}": MANAGED,
+    "PATCH /v1/organizations/{organization_id}/keys/{key_id}": MANAGED,
+    "POST /v1/organizations/{organization_id}/keys/{key_id}/rotate": MANAGED,
+    "POST /v1/organizations/{organization_id}/keys/{key_id}/revoke": MANAGED,
     "POST /v1/organizations/{organization_id}/subscription": OPERATORS,
     "GET /v1/organizations/{organization_id}/subscription": OWN,
     "POST /v1/organizations/{organization_id}/subscription/cancel": OPERATORS,
@@ -88,6 +91,8 @@ ROUTES: Final[dict[str, Access]] = {
     "POST /v1/usage/events": IMPLIED,
     # A verdict is about the key in the body, whoever asks.
     "POST /v1/keys/verify": OPEN,
+    # The key that is asked about is the one the request carries; without one nothing passes.
+    "GET /v1/forward-auth": Access(nobody=401, foreign=frozenset({200}), own=200),
 }
 
 # Asked a few times for one address they say 429 to everybody alike.

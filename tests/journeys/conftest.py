@@ -27,7 +27,7 @@ from aurora.core.secrets import generate_service_token
 
 PROGRAM = str(Path(sys.executable).with_name("aurora"))
 COMMAND_TIMEOUT_S = 60
-START_TIMEOUT_S = 30
+START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 40
 SHOWN_LOG_CHARACTERS = 8_000
 

@@ -94,8 +94,8 @@ BAD_EVENTS: dict[str, str] = {
     "a day for a moment": json.dumps(an_event(timestamp="2026-01-01")),
     "the 30th of February": json.dumps(an_event(timestamp="2026-02-30T00:00:00Z")),
     "a moment as a number": json.dumps(an_event(timestamp=1)),
-    "36 days ago": json.dumps(an_event(timestamp=moment(clock.now() - timedelta(days=36)))),
-    "in two hours": json.dumps(an_event(timestamp=moment(clock.now() + timedelta(hours=2)))),
+    "three years ago": json.dumps(an_event(timestamp=moment(clock.now() - timedelta(days=1_100)))),
+    "in two months": json.dumps(an_event(timestamp=moment(clock.now() + timedelta(days=61)))),
     "before the calendar": json.dumps(an_event(timestamp="0001-01-01T00:00:00+14:00")),
     "after the calendar": json.dumps(an_event(timestamp="9999-12-31T23:59:59-14:00")),
     "null": "null",
@@ -121,6 +121,18 @@ async def test_a_bad_event_is_named_and_the_good_ones_beside_it_are_kept(
     assert rejection["detail"].endswith(".")
     again = await sender.post("/v1/usage/events", json=[before, after])
     assert again.json()["duplicates"] == 2, "the good events were not stored"
+
+
+@pytest.mark.parametrize("late_by", [timedelta(days=36), timedelta(hours=-2)])
+async def test_an_event_out_of_time_is_set_aside_and_the_good_ones_beside_it_are_kept(
+    late_by: timedelta, sender: httpx.AsyncClient
+) -> None:
+    before, after = events(2)
+    late = an_event(timestamp=moment(clock.now() - late_by))
+    receipt = (await sender.post("/v1/usage/events", json=[before, late, after])).json()
+    assert (receipt["accepted"], receipt["rejected"]) == (2, [])
+    (aside,) = receipt["quarantined"]
+    assert (aside["index"], aside["code"]) == (1, "timestamp_out_of_range")
 
 
 BAD_BODIES: dict[str, tuple[bytes, int]] = {

@@ -88,6 +88,7 @@ async def serve(
         access_tokens=settings.access_tokens(),
         key_lease_ms=settings.key_lease_ms,
         key_cache_records=settings.key_cache_records,
+        trusted_proxies=settings.proxies(),
     )
     server = _Server(
         uvicorn.Config(

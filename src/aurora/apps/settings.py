@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -52,6 +53,8 @@ class Settings(BaseSettings):
         supabase_jwt_secret: The same by its shared secret (HS256).
         key_lease_ms: How long a process may trust what it remembers of keys without proof that
             nothing has changed, in milliseconds.
+        trusted_proxies: Addresses and networks, with commas between, of the proxies before this
+            server: what they say of a caller's address counts.
         key_cache_records: How many keys a process remembers, about 0.4 kB each.
     """
 
@@ -70,6 +73,7 @@ class Settings(BaseSettings):
     supabase_url: str | None = None
     supabase_jwt_secret: SecretStr | None = None
     key_lease_ms: int = Field(1000, ge=100, le=60_000)
+    trusted_proxies: str = ""
     key_cache_records: int = Field(1_000_000, ge=1_000, le=10_000_000)
 
     @field_validator("smtp_url")
@@ -80,6 +84,13 @@ class Settings(BaseSettings):
             raise ValueError("write smtp://user:password@host:587 or smtps://user:password@host")
         return url
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, text: str) -> str:
+        for each in _parts(text):
+            ipaddress.ip_network(each, strict=False)
+        return text
+
     @field_validator("mail_from")
     @classmethod
     def _check_mail_from(cls, address: str) -> str:
@@ -87,6 +98,10 @@ class Settings(BaseSettings):
             return check_email(address)
         except EmailInvalid as error:
             raise ValueError(error.detail) from None
+
+    def proxies(self) -> tuple[str, ...]:
+        """Return the proxies whose word about a caller's address counts."""
+        return _parts(self.trusted_proxies)
 
     def post(self) -> Post:
         """Return how mail leaves this installation."""
@@ -143,6 +158,10 @@ class Settings(BaseSettings):
                 f"{path} cannot be used: {error.strerror}; set AURORA_HOME or AURORA_SERVICE_TOKEN."
             ) from error
         return token
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def load_settings(**overrides: object) -> Settings:

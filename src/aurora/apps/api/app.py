@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from uuid import UUID
@@ -31,6 +31,7 @@ from aurora.features.limits.taking import Limits
 from aurora.features.sign_in.browser import Site
 from aurora.integrations.access_tokens import AccessTokens
 from aurora.integrations.http import problem
+from aurora.integrations.proxies import Proxies
 
 MAX_FIELD_ERRORS = 20
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -54,6 +55,7 @@ def build(
     access_tokens: AccessTokens | None = None,
     key_lease_ms: int = LEASE_MS,
     key_cache_records: int = MAX_RECORDS,
+    trusted_proxies: Sequence[str] = (),
 ) -> Server:
     """Return the ASGI application; its lifespan opens and closes the pool.
 
@@ -66,6 +68,7 @@ def build(
         access_tokens: Verifies Supabase's, where they are accepted.
         key_lease_ms: How old the gate's proof may be that no key has changed, in milliseconds.
         key_cache_records: How many keys the gate remembers.
+        trusted_proxies: Addresses and networks whose word about a caller's address counts.
 
     Raises:
         PublicUrlInvalid: Cookies would travel in the clear.
@@ -104,10 +107,8 @@ def build(
         routes=page_routes(now=clock.now, demo_key_prefix=demo_key_prefix),
     )
     app.state.site, app.state.usage_committed = site, _nobody_listens
-    for room in house.rooms():
-        router = room.offered("api", "router")
-        if router is not None:
-            app.include_router(router)
+    app.state.proxies = Proxies(trusted_proxies)
+    _add_rooms(app)
     _add_probes(app)
     _add_problems(app)
     _add_hot_operations(app)
@@ -118,6 +119,13 @@ def build(
 
 def _nobody_listens(_organization_ids: Iterable[UUID]) -> None:
     """Stand in for the quotas until the lifespan has opened what they ask."""
+
+
+def _add_rooms(app: FastAPI) -> None:
+    for room in house.rooms():
+        router = room.offered("api", "router")
+        if router is not None:
+            app.include_router(router)
 
 
 def _add_probes(app: FastAPI) -> None:

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from aurora.core.errors import AuroraError, Forbidden, Unauthorized
+from aurora.core.errors import Forbidden, Unauthorized
 from aurora.core.secrets import equal, is_service_token
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, transaction
-from aurora.features.gate.model import Verdict, VerifyRequest
+from aurora.features.gate.model import VerifyRequest
+from aurora.features.gate.refusals import refusal_of
 from aurora.features.gate.service import Gate
-from aurora.features.limits.headers import limit_headers, limit_texts
-from aurora.features.limits.model import QuotaExceeded, RateLimited
+from aurora.features.limits.headers import limit_headers
 from aurora.features.sign_in.browser import CSRF_HEADER, Site, check_csrf, cookie
 from aurora.features.sign_in.model import MAX_TOKEN_CHARACTERS
 from aurora.features.sign_in.service import find_session, is_operator
@@ -23,10 +23,6 @@ from aurora.integrations.http import Caller
 
 MAX_CREDENTIAL_BYTES: Final = 500
 OPERATOR: Final = Caller("operator")
-LIMITS: Final[Mapping[str, type[AuroraError]]] = {
-    "RATE_LIMITED": RateLimited,
-    "QUOTA_EXCEEDED": QuotaExceeded,
-}
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 # Signing in must work whatever old cookie the browser still has, so none is asked for there; what
 # is asked there is the page's origin.
@@ -35,18 +31,6 @@ STATIC_PATHS: Final = "/static/"
 # Reporting usage takes nothing: a customer at its limit would lose the record of what it used. What
 # bounds it is the size of a body and the queue in front of the commit.
 UNLIMITED_PATHS: Final = frozenset({"/v1/usage/events"})
-
-
-class KeyRefused(Unauthorized):
-    """The key does not open anything; `reason` says why, as the gate's code."""
-
-    code, title = "key_refused", "The API key is not accepted"
-
-
-class GateUnavailable(AuroraError):
-    """Whether the key is alive is not known at the moment, so it opens nothing."""
-
-    status, code, title = 503, "gate_unavailable", "The key cannot be checked at the moment"
 
 
 class SecretKeyNeeded(Forbidden):
@@ -70,7 +54,12 @@ class Doorkeeper:
     access_tokens: AccessTokens | None = None
 
     async def identify(
-        self, method: str, path: str, headers: Mapping[bytes, bytes], gate: Gate
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[bytes, bytes],
+        gate: Gate,
+        ip: str | None = None,
     ) -> Caller | None:
         """Return who sends this; None when no credentials came, or an old cookie.
 
@@ -84,7 +73,7 @@ class Doorkeeper:
         if credential is None:
             return await self._from_cookie(method, path, headers, pool)
         if credential.startswith("tro_"):
-            return await self._from_key(credential, path, headers, gate)
+            return await self._from_key(credential, path, headers, gate, ip)
         if equal(credential, self.service_token):
             return OPERATOR
         if is_service_token(credential):
@@ -128,14 +117,19 @@ class Doorkeeper:
         )
 
     async def _from_key(
-        self, credential: str, path: str, headers: Mapping[bytes, bytes], gate: Gate
+        self,
+        credential: str,
+        path: str,
+        headers: Mapping[bytes, bytes],
+        gate: Gate,
+        ip: str | None,
     ) -> Caller:
         origin = _text(headers, b"origin")
         if self.site.is_own(origin):
             # Somebody tries a key out on this platform's own pages, where it is not published.
             origin = None
         verdict = await gate.verify(
-            VerifyRequest(key=credential, origin=origin), takes=path not in UNLIMITED_PATHS
+            VerifyRequest(key=credential, origin=origin, ip=ip), takes=path not in UNLIMITED_PATHS
         )
         if not verdict.valid:
             raise refusal_of(verdict)
@@ -149,18 +143,6 @@ class Doorkeeper:
             frozenset(verdict.scopes),
             answer_headers=() if taken is None else tuple(limit_headers(taken)),
         )
-
-
-def refusal_of(verdict: Verdict) -> AuroraError:
-    """Return the refusal with which this platform's own interface answers for the gate."""
-    if verdict.code == "UNAVAILABLE":
-        return GateUnavailable(retry_after_s=1)
-    taken = verdict.limits
-    if taken is not None and verdict.code in LIMITS:
-        refusal = LIMITS[verdict.code](retry_after_s=taken.retry_after_s)
-        refusal.headers = dict(limit_texts(taken))
-        return refusal
-    return KeyRefused(f"The API key is not accepted: {verdict.code}.", reason=verdict.code)
 
 
 async def _from_service_token(credential: str, method: str, pool: Pool) -> Caller:

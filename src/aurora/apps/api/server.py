@@ -152,6 +152,8 @@ class Server:
         _refuse_large_headers(scope)
         _refuse_encoding(headers)
         _refuse_zero_bytes(scope)
+        # Doors that limit by address ask the scope.
+        scope["client"] = (_caller_ip(self.state, scope) or "", 0)
         caller = await self._identify(scope, headers)
         if caller is not None:
             scope["aurora.caller"] = caller
@@ -181,7 +183,7 @@ class Server:
 
     async def _identify(self, scope: Scope, headers: dict[bytes, bytes]) -> Caller | None:
         return await self.doorkeeper.identify(
-            scope["method"], scope["path"], headers, self.state.gate
+            scope["method"], scope["path"], headers, self.state.gate, _caller_ip(self.state, scope)
         )
 
     async def _serve_hot(
@@ -247,6 +249,12 @@ class Server:
     async def _refuse(self, error: AuroraError, scope: Scope, receive: Receive, send: Send) -> None:
         response = problem(error, instance=scope["path"], request_id=scope["aurora.request_id"])
         await response(scope, receive, send)
+
+
+def _caller_ip(state: Any, scope: Scope) -> str | None:
+    peer = scope.get("client")
+    found: str | None = state.proxies.caller(None if peer is None else peer[0], scope["headers"])
+    return found
 
 
 def _refusal(error: AuroraError, scope: Scope) -> HotAnswer:

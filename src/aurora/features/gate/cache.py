@@ -60,6 +60,10 @@ class Cache:
             self._records.move_to_end(digest)
         return record
 
+    def knows(self, digest: bytes) -> bool:
+        """Return whether the key was known to exist when it was last read, however long ago."""
+        return digest in self._records
+
     def is_unknown(self, digest: bytes) -> bool:
         """Return whether no such key exists."""
         return digest in self._unknown

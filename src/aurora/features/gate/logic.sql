@@ -57,8 +57,38 @@ $$;
 comment on function app.fold_gate_changes(interval) is
   'Deletes changes that every process has had so long to read; returns how many.';
 
-revoke execute on function app.note_gate_change(), app.fold_gate_changes(interval) from public;
-grant execute on function app.fold_gate_changes(interval) to service_role;
+create or replace function app.tell_of_exposed_key(p_key_hash text, p_origin text) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_key record;
+begin
+  select k.id, k.organization_id, k.key_prefix, k.name into v_key
+  from public.api_keys k where k.key_hash = p_key_hash and k.status = 'active';
+  if not found then
+    return 0;
+  end if;
+  return app.notify_members(
+    v_key.organization_id,
+    'security',
+    'A secret API key stands in a web page',
+    format(
+      'The key %s… (%s) was sent by a browser from %s and refused. Whoever opens that page can read it: '
+      'rotate it, and use a publishable key there.',
+      v_key.key_prefix, v_key.name, p_origin
+    ),
+    'critical',
+    format('exposed_key:%s:%s', v_key.id, to_char(app.now() at time zone 'UTC', 'YYYY-MM-DD')),
+    '/keys', 'View keys', 'admin'
+  );
+end
+$$;
+comment on function app.tell_of_exposed_key(text, text) is
+  'Tells the admins once a day that a secret key came out of a browser; returns how many were told.';
+
+revoke execute on function app.note_gate_change(), app.fold_gate_changes(interval),
+  app.tell_of_exposed_key(text, text) from public;
+grant execute on function app.fold_gate_changes(interval), app.tell_of_exposed_key(text, text) to service_role;
 
 revoke all on gate_changes from public, anon, authenticated, service_role, tenant;
 grant select, update (seen_at), delete on gate_changes to service_role;

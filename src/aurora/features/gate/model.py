@@ -34,6 +34,17 @@ LOOK_UP_TIMEOUT_S: Final = 1.0
 MAX_LOOK_UPS: Final = 500
 """Keys looked up at once; one more hears UNAVAILABLE, as it would by waiting."""
 
+FAILURES_PER_MINUTE: Final = 60
+"""Unknown keys of one address that are looked up; further ones hear RATE_LIMITED."""
+PEER_FAILURES_PER_MINUTE: Final = 600
+"""The same of a peer that asks for others, such as a customer's server."""
+MAX_PLACES: Final = 50_000
+"""Addresses whose failures are counted."""
+FLUSH_S: Final = 5.0
+"""How often uses of keys are written down."""
+MAX_ERRANDS: Final = 100_000
+"""Keys whose use waits to be written down; more are let go."""
+
 Code = Literal[
     "VALID",
     "MALFORMED",
@@ -49,6 +60,8 @@ Code = Literal[
     "QUOTA_EXCEEDED",
     "UNAVAILABLE",
 ]
+
+Detail = Literal["secret_key_in_browser", "too_many_unknown_keys"]
 
 HTTP_STATUS: Final[dict[Code, int]] = {
     "VALID": 200,
@@ -96,6 +109,7 @@ class Verdict(msgspec.Struct, kw_only=True, frozen=True):
 
     valid: bool
     code: Code
+    detail: Detail | None = None
     organization_id: UUID | None = None
     key_id: UUID | None = None
     environment: Environment | None = None
@@ -105,6 +119,18 @@ class Verdict(msgspec.Struct, kw_only=True, frozen=True):
     rate_limit_tier: str | None = None
     rate_limit_per_hour: int | None = None
     limits: Taken | None = None
+
+
+class VerifyBatch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Several questions in one call."""
+
+    requests: Annotated[list[VerifyRequest], msgspec.Meta(max_length=MAX_BATCH)]
+
+
+class BatchVerdict(msgspec.Struct, kw_only=True, frozen=True):
+    """The verdicts of a batch, in the order of its questions."""
+
+    results: list[Verdict]
 
 
 class Limiter(Protocol):

@@ -27,6 +27,10 @@ from (
 select pg_current_snapshot()::text as seen, '[]'::jsonb as changed
 from (select count(*) from (select from gate_changes limit 1) as any_row) as readable;
 
+-- name: insert_exposed_key_notifications
+-- Tells the admins, once a day and key, that a secret key came out of a browser; returns how many.
+select app.tell_of_exposed_key(:key_hash, :origin);
+
 -- name: delete_folded_changes
 -- Folds changes away that every process has read long ago; returns how many.
 select app.fold_gate_changes(:keep);

@@ -16,13 +16,16 @@ from aurora.core.secrets import is_well_formed
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.gate import store
+from aurora.features.gate.abuse import FailureCaps
 from aurora.features.gate.cache import Cache
-from aurora.features.gate.decision import decide
+from aurora.features.gate.decision import decide, is_exposed
+from aurora.features.gate.errands import Errands
 from aurora.features.gate.model import (
     LEASE_MS,
     LOOK_UP_TIMEOUT_S,
     MAX_LOOK_UPS,
     MAX_RECORDS,
+    PEER_FAILURES_PER_MINUTE,
     Code,
     Limiter,
     Verdict,
@@ -60,69 +63,97 @@ class Gate:
         self.pool, self.limiter = pool, limiter
         self.cache = Cache(max_records=max_records)
         self.watch = Watch(self.cache, lease_ms=lease_ms)
+        self.errands = Errands(pool)
+        self.callers, self.peers = FailureCaps(), FailureCaps(per_minute=PEER_FAILURES_PER_MINUTE)
         self._look_up_timeout_s = min(LOOK_UP_TIMEOUT_S, self.watch.lease_s)
         self._looking: dict[tuple[bytes, int], asyncio.Task[KeyRecord | None]] = {}
-        self._watching: asyncio.Task[None] | None = None
+        self._running: list[asyncio.Task[None]] = []
 
     def start(self, dsn: str) -> None:
         """Begin to watch for changes; before that every request reads PostgreSQL."""
-        self._watching = asyncio.create_task(self.watch.run(dsn))
+        self._running = [
+            asyncio.create_task(self.watch.run(dsn), name="gate-watch"),
+            asyncio.create_task(self.errands.run(), name="gate-errands"),
+        ]
 
     async def stop(self) -> None:
         """Watch no longer, and use nothing that is remembered."""
-        if self._watching is not None:
-            self._watching.cancel()
+        for task in self._running:
+            task.cancel()
+        for task in self._running:
             with contextlib.suppress(asyncio.CancelledError):
-                await self._watching
+                await task
         self.watch.forget_all()
+        await self.errands.flush()
 
     async def catch_up(self) -> None:
         """Let every change that is committed by now take effect here before this returns."""
         await self.watch.catch_up(self.pool)
 
-    def verify_at_once(self, request: VerifyRequest) -> Verdict | None:
-        """Return the verdict, or None where it takes PostgreSQL to know it."""
+    def verify_at_once(self, request: VerifyRequest, *, takes: bool = True) -> Verdict | None:
+        """Return the verdict, or None where it takes PostgreSQL to know it; see `verify`."""
         digest = _digest(request.key)
         if seconds() < self.watch.fresh_until:
             record = self.cache.find(digest)
             if record is not None:
-                return self._judge_at_once(record, request)
+                return self._judge_at_once(digest, record, request, takes)
             if self.cache.is_unknown(digest):
                 return NOT_FOUND
         # A typo costs no look-up.
         return None if is_well_formed(request.key) else MALFORMED
 
-    async def verify(self, request: VerifyRequest, *, takes: bool = True) -> Verdict:
+    async def verify(
+        self, request: VerifyRequest, *, peer: str | None = None, takes: bool = True
+    ) -> Verdict:
         """Return whether a request with this key may pass, and why.
 
         Args:
-            request: What is known of it.
+            request: With the key.
+            peer: Who asks, where that is not whom it is asked about.
             takes: Whether it takes of the key's limit and the organization's quota.
         """
-        verdict = self.verify_at_once(request) if takes else None
+        verdict = self.verify_at_once(request, takes=takes)
         if verdict is not None:
             return verdict
+        digest = _digest(request.key)
+        if not self.cache.knows(digest):
+            verdict = self.callers.refusal(request.ip) or self.peers.refusal(peer)
+            if verdict is not None:
+                return verdict
         try:
-            record = await self._find(_digest(request.key))
+            record = await self._find(digest)
             if record is None:
+                self.callers.note(request.ip)
+                self.peers.note(peer)
                 return NOT_FOUND
-            code = decide(record, request, clock.now())
+            code = self._decide(digest, record, request)
             if code != "VALID" or self.limiter is None or not takes:
-                return _verdict(code, record, None)
+                return _verdict(code, record, request, None)
             taken = self.limiter.take(record, request.scope)
             if taken is None:
                 taken = await self.limiter.lease(record, request.scope)
         except (psycopg.Error, AuroraError, OSError, TimeoutError) as error:
             log.warning("gate_unavailable", error=type(error).__name__)
             return UNAVAILABLE
-        return _verdict(taken.code, record, taken)
+        return _verdict(taken.code, record, request, taken)
 
-    def _judge_at_once(self, record: KeyRecord, request: VerifyRequest) -> Verdict | None:
-        code = decide(record, request, clock.now())
-        if code != "VALID" or self.limiter is None:
-            return _verdict(code, record, None)
+    def _judge_at_once(
+        self, digest: bytes, record: KeyRecord, request: VerifyRequest, takes: bool
+    ) -> Verdict | None:
+        code = self._decide(digest, record, request)
+        if code != "VALID" or self.limiter is None or not takes:
+            return _verdict(code, record, request, None)
         taken = self.limiter.take(record, request.scope)
-        return None if taken is None else _verdict(taken.code, record, taken)
+        return None if taken is None else _verdict(taken.code, record, request, taken)
+
+    def _decide(self, digest: bytes, record: KeyRecord, request: VerifyRequest) -> Code:
+        now = clock.now()
+        code = decide(record, request, now)
+        if code == "VALID":
+            self.errands.note_use(digest, now)
+        elif code == "ORIGIN_DENIED" and is_exposed(record, request) and request.origin:
+            self.errands.note_exposed(digest, request.origin)
+        return code
 
     async def _find(self, digest: bytes) -> KeyRecord | None:
         if seconds() < self.watch.fresh_until:
@@ -166,10 +197,12 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
 
 
-def _verdict(code: Code, record: KeyRecord, taken: Taken | None) -> Verdict:
+def _verdict(code: Code, record: KeyRecord, request: VerifyRequest, taken: Taken | None) -> Verdict:
+    is_leak = code == "ORIGIN_DENIED" and is_exposed(record, request)
     return Verdict(
         valid=code == "VALID",
         code=code,
+        detail="secret_key_in_browser" if is_leak else None,
         organization_id=record.account.organization_id,
         key_id=record.id,
         environment=record.environment,

@@ -29,3 +29,11 @@ async def fold_changes(conn: Connection, keep: timedelta) -> int:
     """Delete changes that every process has had so long to read; return how many."""
     folded: int = await fetch_value(conn, QUERIES["delete_folded_changes"], keep=keep)
     return folded
+
+
+async def tell_of_exposed_key(conn: Connection, key_hash: str, origin: str) -> int:
+    """Tell the admins that a secret key came out of a browser; return how many were told."""
+    told: int = await fetch_value(
+        conn, QUERIES["insert_exposed_key_notifications"], key_hash=key_hash, origin=origin
+    )
+    return told

@@ -53,8 +53,8 @@ order by created_at desc, id desc
 limit :limit;
 
 -- name: update_api_key_revoked -> ApiKey
--- Revokes a key; one that was revoked keeps its first time.
-update api_keys set status = 'revoked', revoked_at = coalesce(revoked_at, app.now())
+-- Revokes a key; when is the trigger's to write, and one that was revoked keeps its first time.
+update api_keys set status = 'revoked'
 where organization_id = :organization_id::uuid and id = :key_id::uuid
 returning id, created_at, updated_at, organization_id, key_prefix, name, description, kind, environment, scopes,
   rate_limit_tier, rate_limit_per_hour, burst_per_second, status, last_used_at, not_before, expires_at, revoked_at,

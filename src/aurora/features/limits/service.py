@@ -7,7 +7,18 @@ from uuid import UUID
 
 from aurora.db.transaction import Connection
 from aurora.features.limits import store
+from aurora.features.limits.headers import limit_headers, limit_texts
 from aurora.features.limits.model import Quota
+
+# What other rooms ask of this one, wherever it is written.
+__all__ = [
+    "find_quota",
+    "forget_rate_limits",
+    "limit_headers",
+    "limit_texts",
+    "warn_of_quota",
+    "warn_of_quotas",
+]
 
 FORGET_BATCH: Final = 10_000
 MAX_FORGET_ROUNDS: Final = 1_000
