@@ -35,6 +35,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 CLIENT_LEFT: Final = 499
 """The status of a request whose client left before an answer began, as nginx logs it."""
 FAILED: Final = 500
+AWAY_S: Final = 0.5
+"""After the backend could not be opened, for how long nobody tries."""
 _BODILESS: Final = frozenset({204, 304})
 
 
@@ -98,6 +100,7 @@ class AuroraMiddleware:
         self._close_timeout_s = close_timeout_s
         self._verifier: Verifier | None = None
         self._opening: asyncio.Task[Verifier] | None = None
+        self._away_until_s = float("-inf")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI event stream."""
@@ -199,12 +202,15 @@ class AuroraMiddleware:
 
     async def _open(self) -> Verifier:
         """Return the verifier; whoever comes meanwhile waits for the same one."""
+        if time.monotonic() < self._away_until_s:
+            return _AWAY
         if self._opening is None:
             self._opening = asyncio.create_task(self._open_once())
         try:
             return await asyncio.shield(self._opening)
-        except (OSError, ConnectionError, TimeoutError):
+        except (OSError, TimeoutError):
             self._opening = None
+            self._away_until_s = time.monotonic() + AWAY_S
             return _AWAY
 
     async def _open_once(self) -> Verifier:
@@ -214,7 +220,8 @@ class AuroraMiddleware:
         return verifier
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the application live, and write and send what is left when it has ended."""
+        """Let the application live; send what an earlier one left, and what is left at the end."""
+        await asyncio.to_thread(self.meter.start)
 
         async def told(message: Message) -> None:
             if message["type"] in {"lifespan.shutdown.complete", "lifespan.shutdown.failed"}:

@@ -49,7 +49,11 @@ class Verifier(Protocol):
     """Decides about requests, in the event loop that opened it."""
 
     async def open(self) -> None:
-        """Get ready; called once, in the loop that will ask."""
+        """Get ready; called once, in the loop that will ask.
+
+        Raises:
+            OSError: Aurora cannot be reached; a later request tries again.
+        """
 
     def verify_at_once(self, question: Question) -> Verdict | None:
         """Return the verdict, or None where it takes waiting."""

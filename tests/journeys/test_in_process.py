@@ -1,0 +1,89 @@
+"""The middleware with the gate in its own process: the same answers, and nothing but PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.journeys.behind_the_gate import behind, until, waiting_in
+from tests.journeys.conftest import Aurora, Customer, sign_up
+
+from aurora.apps.in_process import InProcess
+from aurora.client import AsyncAurora
+
+LEASE_S = 1.0
+
+
+@pytest.fixture
+async def customer(server: Aurora) -> Customer:
+    return await sign_up(server, rate_limit_per_hour=50)
+
+
+def in_process(server: Aurora) -> dict[str, Any]:
+    return {"backend": InProcess(server.environment["AURORA_DATABASE_URL"])}
+
+
+async def requests_of(server: Aurora, customer: Customer) -> int:
+    async with AsyncAurora(server.address, server.token) as aurora:
+        return (await aurora.usage.summary(customer.id)).totals.requests
+
+
+async def test_the_limit_is_one_with_auroras_own(
+    server: Aurora, customer: Customer, tmp_path: Path
+) -> None:
+    key = {"x-api-key": customer.key}
+    async with behind("", "", tmp_path, **in_process(server)) as (client, _):
+        statuses = [(await client.get("/x", headers=key)).status_code for _ in range(60)]
+        refused = await client.get("/x", headers=key)
+        async with AsyncAurora(server.address, server.token) as aurora:
+            elsewhere = await aurora.keys.verify(customer.key)
+    assert statuses == [200] * 50 + [429] * 10
+    assert int(refused.headers["retry-after"]) > 0
+    assert (refused.json()["code"], elsewhere.code) == ("rate_limited", "RATE_LIMITED")
+    assert await requests_of(server, customer) == 50
+    assert waiting_in(tmp_path) == 0
+
+
+async def test_a_revoked_key_is_out_within_the_lease(
+    server: Aurora, customer: Customer, tmp_path: Path
+) -> None:
+    key = {"x-api-key": customer.key}
+    async with behind("", "", tmp_path, **in_process(server)) as (client, _):
+        assert (await client.get("/x", headers=key)).status_code == 200
+        async with AsyncAurora(server.address, server.token) as aurora:
+            await aurora.keys.revoke(customer.id, customer.key_id)
+        revoked_s = time.monotonic()
+        while (await client.get("/x", headers=key)).status_code == 200:
+            assert time.monotonic() - revoked_s < 2 * LEASE_S
+            await asyncio.sleep(0.02)
+        assert (await client.get("/x", headers=key)).json()["code"] == "revoked"
+
+
+async def test_without_postgresql_nothing_passes(tmp_path: Path) -> None:
+    nowhere = InProcess("host=127.0.0.1 port=1 dbname=none connect_timeout=1")
+    key = {"x-api-key": "tro_test_DemoKeyForTryingAuroraOut12uJbbW"}
+    async with behind("", "", tmp_path, backend=nowhere) as (client, _):
+        answer = await client.get("/x", headers=key)
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+
+
+async def test_what_cannot_be_stored_is_kept_to_be_read(
+    server: Aurora, customer: Customer, tmp_path: Path
+) -> None:
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        scope["aurora"].note(country_code="Norway" if scope["path"] == "/odd" else "NO")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with behind("", "", tmp_path, app, **in_process(server)) as (client, middleware):
+        for path in ("/odd", "/good"):
+            await client.get(path, headers={"x-api-key": customer.key})
+        await until(lambda: len(middleware.meter.spool.dead()) == 1)
+    assert await requests_of(server, customer) == 1
+
+
+def test_no_login_is_in_a_repr() -> None:
+    assert "secret" not in repr(InProcess("postgresql://aurora:secret@db.example/aurora"))
