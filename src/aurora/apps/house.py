@@ -33,7 +33,18 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "limits": ("logic.sql",),
     "gate": (),
     "widgets": ("tables.sql", "logic.sql"),
-    "invoices": ("tables.sql", "logic.sql", "issuing.sql", "policies.sql"),
+    "invoices": (
+        "tables.sql",
+        "tax_tables.sql",
+        "settling_tables.sql",
+        "logic.sql",
+        "tax.sql",
+        "issuing.sql",
+        "numbering.sql",
+        "crediting.sql",
+        "settling.sql",
+        "policies.sql",
+    ),
     "privacy": ("logic.sql",),
 }
 
