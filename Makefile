@@ -12,6 +12,7 @@ up: .venv/runtime.stamp ## run Aurora here, with a demo organization [ARGS="--po
 
 test: ## check, then every test in a real PostgreSQL and a real browser [ARGS="-k gate"]
 	@scripts/debian-packages
+	@scripts/supabase-cli
 	@$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
@@ -33,8 +34,8 @@ lock: .venv/dev.stamp ## write requirements/*.txt anew from pyproject.toml [ARGS
 migration: ## write the skeleton of a migration: make migration name=credit_notes
 	@scripts/new-migration "$(name)"
 
-clean: ## remove .venv, caches, and builds; your data in AURORA_HOME stays
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+clean: ## remove .venv, tools, caches, and builds; your data in AURORA_HOME stays
+	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is newer than what it was made from, so a second `make up` installs nothing.

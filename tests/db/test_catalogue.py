@@ -9,7 +9,7 @@ import pytest
 
 DATA_PLANE = (
     "usage_analytics", "usage_event_ids", "usage_deltas", "usage_daily", "usage_hourly",
-    "usage_visitors", "usage_imports", "widget_instances", "notifications",
+    "usage_visitors", "usage_imports", "widget_instances", "notifications", "rate_limit_windows",
 )  # fmt: skip
 
 OURS = "n.nspname in ('public', 'app', 'usage_partitions')"
@@ -50,7 +50,7 @@ LINTS = {
           and (p.prosecdef or p.prolang = (
             select oid from pg_language where lanname = 'plpgsql'
           ))
-          and not coalesce('search_path=""' = any (p.proconfig), false)""",
+          and not coalesce('search_path=pg_catalog, pg_temp' = any (p.proconfig), false)""",
     "a function that everybody may run": f"""
         select p.proname from {FUNCTIONS}
         where n.nspname in ('public', 'app') and {NOT_OF_EXTENSION}

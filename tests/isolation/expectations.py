@@ -99,7 +99,9 @@ RELATIONS: Final[dict[str, Rule]] = {
     "public.usage_daily_rows": USAGE,
     "public.usage_hourly_rows": USAGE,
     "public.daily_usage_summary": USAGE,
-    # Claims of event ids and places in imported files are the platform's own business.
+    # Claims of event ids, places in imported files, and what limits granted are the platform's own
+    # business.
+    "public.rate_limit_windows": CLOSED,
     "public.usage_event_ids": CLOSED,
     "public.usage_imports": CLOSED,
     "public.audit_events": Rule(reads=ADMINS),
@@ -204,6 +206,15 @@ FUNCTIONS |= dict.fromkeys(
         "app.count_billable",
         "app.forget_usage_event_ids",
         "public.track_usage",
+        "app.limit_number",
+        "app.limit_slide",
+        "app.limit_wait",
+        "app.limit_add",
+        "app.limit_time",
+        "app.lock_rate_limit",
+        "app.lease_requests",
+        "app.return_requests",
+        "app.forget_rate_limits",
         "app.quota_month",
         "app.quota_state",
         "app.warn_of_quota",

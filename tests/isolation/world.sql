@@ -61,3 +61,5 @@ select app.fold_usage();
 select app.count_closed_visitors();
 insert into usage_imports (organization_id, file_key, file_name)
 values ('{place}000000000000', 'secret-{letter}', 'secret-{letter}.log');
+
+select app.lease_requests('{place}000000000000', '{place}000000000010', 1000, null, 1, 1);

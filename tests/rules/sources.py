@@ -17,7 +17,9 @@ Rule = Callable[[str, str], list[str]]
 """Takes a file's path from the root and its text; returns `line: what is wrong` for each breach."""
 
 
-_MADE_BY_TOOLS = re.compile(r"(^|.*/)(\.git|\.venv|__pycache__|\.[a-z_]+_cache|\.hypothesis)/.*")
+_MADE_BY_TOOLS = re.compile(
+    r"(^|.*/)(\.git|\.venv|\.tools|__pycache__|\.[a-z_]+_cache|\.hypothesis)/.*"
+)
 
 
 @cache

@@ -42,6 +42,7 @@ async def examine(where: Database, settings: Settings) -> list[Finding]:
             await _schema(conn),
             await _login(where),
             await _row_security(conn),
+            await _temporary(conn),
             await _partitions(conn),
             await _clock(conn),
             await _seller(conn),
@@ -97,6 +98,22 @@ async def _row_security(conn: psycopg.AsyncConnection) -> Finding:
     if bare:
         return Finding("row level security", "failed", f"off on {bare}")
     return Finding("row level security", "ok", "on everywhere")
+
+
+async def _temporary(conn: psycopg.AsyncConnection) -> Finding:
+    who = await _value(
+        conn,
+        "select string_agg(r, ', ') from unnest(array['anon', 'authenticated', 'tenant']) r "
+        "where has_database_privilege(r, current_database(), 'temporary')",
+    )
+    if who:
+        name = await _value(conn, "select quote_ident(current_database())")
+        return Finding(
+            "temporary objects",
+            "warning",
+            f"{who} may make them; run: revoke temporary on database {name} from public",
+        )
+    return Finding("temporary objects", "ok", "only the platform makes any")
 
 
 async def _partitions(conn: psycopg.AsyncConnection) -> Finding:

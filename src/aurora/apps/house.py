@@ -30,7 +30,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "keys": ("tables.sql", "logic.sql", "policies.sql"),
     "subscriptions": ("tables.sql", "logic.sql"),
     "usage": ("tables.sql", "logic.sql", "rollups.sql", "policies.sql"),
-    "limits": ("logic.sql",),
+    "limits": ("tables.sql", "leases.sql", "logic.sql"),
     "gate": (),
     "widgets": ("tables.sql", "logic.sql"),
     "invoices": (

@@ -223,7 +223,11 @@ async def test_an_export_of_an_organization_has_every_table_and_no_secret(
     held = {
         name[5:-5] for name in archive.namelist() if name.startswith("data/") and "json" in name
     }
-    assert {name for (name,) in owning} - held == {"usage_event_ids", "usage_deltas"}
+    assert {name for (name,) in owning} - held == {
+        "usage_event_ids",
+        "usage_deltas",
+        "rate_limit_windows",
+    }
     everything = b"".join(archive.read(name) for name in archive.namelist()).decode()
     assert other["id"] not in everything
     for (secret,) in hashes:

@@ -78,14 +78,14 @@ begin
   comment on table auth.users is 'People who can sign in; one row a person, whatever organizations they belong to.';
 
   create function auth.jwt() returns jsonb
-  language sql stable set search_path = ''
+  language sql stable set search_path = pg_catalog, pg_temp
   as $f$
     select nullif(current_setting('request.jwt.claims', true), '')::jsonb
   $f$;
   comment on function auth.jwt() is 'The claims of the person on whose behalf this transaction runs.';
 
   create function auth.uid() returns uuid
-  language sql stable set search_path = ''
+  language sql stable set search_path = pg_catalog, pg_temp
   as $f$
     select (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid
   $f$;
@@ -113,14 +113,14 @@ comment on table app.clock is
 
 -- A table and not a setting: any session could change a setting, and with it what is expired.
 create function app.now() returns timestamptz
-language sql stable security definer set search_path = ''
+language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select now() + coalesce((select shift from app.clock), interval '0')
 $$;
 comment on function app.now() is 'The time of this transaction; the only clock SQL may ask.';
 
 create function app.refuse(p_code text, p_detail text) returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   raise exception using errcode = 'AU000', message = p_code, detail = p_detail;
@@ -130,7 +130,7 @@ comment on function app.refuse(text, text) is
   'Raises the one error class of Aurora: message is a stable code, detail one sentence for people.';
 
 create function app.touch_updated_at() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   new.updated_at := app.now();
@@ -140,7 +140,7 @@ $$;
 comment on function app.touch_updated_at() is 'Trigger: a changed row says when it was changed.';
 
 create function app.set_organization(p_organization_id uuid, p_user_id uuid default null) returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- Citus sends SET LOCAL to its workers, and only that: set_config alone would never reach them
@@ -154,7 +154,7 @@ comment on function app.set_organization(uuid, uuid) is
   'Says for this transaction which organization (and person in it) the role tenant acts for.';
 
 create function app.is_email(p_email text) returns boolean
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   -- Only what no address can be without: RFC 5321 allows more than any short pattern does.
   select octet_length(p_email) <= 254
@@ -167,6 +167,20 @@ revoke execute on all functions in schema app from public;
 grant execute on function app.now(), app.refuse(text, text), app.touch_updated_at(), app.is_email(text)
   to authenticated, service_role, tenant;
 grant execute on function app.set_organization(uuid, uuid) to service_role, tenant;
+
+-- Temporary objects stand before all others in a session's search path. Who may make them could give
+-- a type a second meaning, for the functions above and for whoever borrows the connection next. Only
+-- the platform makes any, for what it ingests. (This right is the database's own: a copy or a restored
+-- dump has it open again, and `aurora doctor` says so.)
+do $$
+begin
+  execute format('revoke temporary on database %I from public', current_database());
+  execute format('grant temporary on database %I to service_role', current_database());
+exception
+  when insufficient_privilege then
+    raise notice 'temporary objects were left to everybody: the database is not ours';
+end
+$$;
 
 -- Supabase opens whatever is made in public to its client roles. Here each room opens what it means
 -- to. (The right of PUBLIC to run functions can only be closed for all schemas at once, which would
@@ -181,7 +195,7 @@ alter default privileges in schema public, app
 -- Money: how many digits a currency has, and the only places where SQL rounds an amount.
 
 create or replace function app.currency_digits(p_currency text) returns integer
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   -- The exponents of ISO 4217 for the currencies we sell in; the same table as aurora.core.money.
   select case
@@ -197,7 +211,7 @@ comment on function app.currency_digits(text) is
   'Digits after the point of a currency (ISO 4217); null for a currency that Aurora does not sell in.';
 
 create or replace function app.round_money(p_amount numeric, p_currency text) returns numeric
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   -- round(numeric) takes halves away from zero: a credit note is exactly minus its invoice.
   select round(p_amount, app.currency_digits(p_currency))
@@ -206,7 +220,7 @@ comment on function app.round_money(numeric, text) is
   'An amount in the digits of its currency, halves away from zero; null for an unknown currency.';
 
 create or replace function app.round_quotient(p_numerator numeric, p_denominator numeric, p_digits integer) returns numeric
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   -- In whole numbers, because a quotient cut off before it is rounded can fall on the wrong side of a half.
   select round(

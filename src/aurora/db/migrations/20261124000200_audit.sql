@@ -69,7 +69,7 @@ comment on table app.audit_pending is 'Events of transactions that are still ope
 -- What is recorded of a change, how it is sealed at the commit, and who may read it.
 
 create or replace function app.audit_actor() returns text
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   -- Inside a security definer current_user is the definer; the setting still says who was assumed.
@@ -88,7 +88,7 @@ comment on function app.audit_actor() is
   'Who acts: app.actor where the application said so, the person of the token, or the database role.';
 
 create or replace function app.audit_digest(p_fields text[]) returns bytea
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   -- Each field with its length in bytes before it, a null as a dash: no two lists of fields give one text.
   select sha256(convert_to(string_agg(coalesce(octet_length(f.field) || ':' || f.field, '-'), ',' order by f.place), 'UTF8'))
@@ -97,7 +97,7 @@ $$;
 comment on function app.audit_digest(text[]) is 'SHA-256 over fields as netstrings; aurora.features.audit.chain computes the same.';
 
 create or replace function app.without_secrets(p_fields jsonb) returns jsonb
-language plpgsql immutable parallel safe set search_path = ''
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
 declare
   -- A key that somebody pasted into a name, and members of settings that are named like secrets.
@@ -115,7 +115,7 @@ $$;
 comment on function app.without_secrets(jsonb) is 'The fields with every key, and every member named like a secret, taken out.';
 
 create or replace function app.changed_fields(p_row jsonb, p_other jsonb, p_recorded text[]) returns jsonb
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select jsonb_object_agg(
     f.key,
@@ -141,7 +141,7 @@ create or replace function app.record_event(
   p_organization_id uuid, p_action text, p_subject_type text, p_subject_id text,
   p_before jsonb default null, p_after jsonb default null
 ) returns void
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into app.audit_pending (
@@ -157,7 +157,7 @@ comment on function app.record_event(uuid, text, text, text, jsonb, jsonb) is
   'Notes an event that no row tells of, such as an export; it enters the chain when the transaction commits.';
 
 create or replace function app.record_change() returns trigger
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_subject constant text := tg_argv[0];
@@ -211,7 +211,7 @@ create or replace function app.audit_table(
   p_table regclass, p_subject text, p_recorded text[], p_ignored text[] default '{}', p_verbs text[] default '{}',
   p_owner text default 'organization_id'
 ) returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_columns constant text[] := array(
@@ -240,7 +240,7 @@ comment on function app.audit_table(regclass, text, text[], text[], text[], text
   'Audits a table: of p_recorded the values are kept, of p_ignored nothing, of every other column only that it changed. p_verbs: ''status=revoked:revoked'', the first that fits.';
 
 create or replace function app.seal_audit() returns trigger
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_transaction constant xid8 := pg_current_xact_id();
@@ -296,7 +296,7 @@ comment on function app.seal_audit() is
   'Trigger, deferred to the commit: gives the transaction''s events their places in the chains, hashed.';
 
 create or replace function app.refuse_audit_change() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform app.refuse('audit_immutable', 'The audit is only ever added to.');

@@ -87,7 +87,7 @@ comment on column service_tokens.token_hash is 'SHA-256 of the token, in hex; no
 -- Proving who one is. What touches auth.users or a hash is a definer function for service_role alone.
 
 create or replace function app.keeps_passwords() returns boolean
-language sql stable security definer set search_path = ''
+language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   -- Only Supabase's own sign-in service has this table; where it runs, auth.users belongs to it.
   select pg_catalog.to_regclass('auth.identities') is null
@@ -95,7 +95,7 @@ $$;
 comment on function app.keeps_passwords() is 'Whether sign-in is ours; on Supabase it is Supabase''s.';
 
 create or replace function app.must_keep_passwords() returns void
-language plpgsql stable security definer set search_path = ''
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   if not app.keeps_passwords() then
@@ -108,7 +108,7 @@ comment on function app.must_keep_passwords() is 'Refuses where Supabase signs p
 
 create or replace function app.find_credentials(p_email text)
 returns table (auth_id uuid, email text, password_hash text)
-language plpgsql stable security definer set search_path = ''
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform app.must_keep_passwords();
@@ -122,7 +122,7 @@ comment on function app.find_credentials(text) is 'The person with this address 
 
 create or replace function app.find_person_credentials(p_auth_id uuid)
 returns table (auth_id uuid, email text, password_hash text)
-language plpgsql stable security definer set search_path = ''
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform app.must_keep_passwords();
@@ -135,7 +135,7 @@ $$;
 comment on function app.find_person_credentials(uuid) is 'The same for a person who is known already.';
 
 create or replace function app.set_password(p_auth_id uuid, p_hash text, p_expected text) returns boolean
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform app.must_keep_passwords();
@@ -153,7 +153,7 @@ comment on function app.set_password(uuid, text, text) is
 create or replace function app.make_sign_in_link(
   p_email text, p_purpose text, p_token_hash text, p_lifetime interval
 ) returns text
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_auth_id uuid;
@@ -182,7 +182,7 @@ comment on function app.make_sign_in_link(text, text, text, interval) is
   'Keeps a link and returns the stored address to send it to, never the one that was typed; null for strangers.';
 
 create or replace function app.use_sign_in_link(p_token_hash text, p_purpose text) returns uuid
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_auth_id uuid;
@@ -205,7 +205,7 @@ comment on function app.use_sign_in_link(text, text) is
   'Uses a link up and returns whose it is; null where it is unknown, used, expired, or for something else.';
 
 create or replace function app.note_sign_in(p_auth_id uuid, p_address_is_proven boolean) returns void
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   update auth.users u
@@ -231,7 +231,7 @@ comment on function app.note_sign_in(uuid, boolean) is
 
 create or replace function app.use_session(p_token_hash text, p_idle_timeout interval, p_touch_every interval)
 returns table (id uuid, auth_id uuid, email text, is_operator boolean)
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_claims constant text := coalesce(current_setting('request.jwt.claims', true), '');
@@ -263,7 +263,7 @@ comment on function app.use_session(text, interval, interval) is
 create or replace function app.take_sign_in_attempt(
   p_kind text, p_bucket integer, p_limit integer, p_window interval
 ) returns integer
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_step constant interval := p_window / p_limit;
@@ -288,7 +288,7 @@ comment on function app.take_sign_in_attempt(text, integer, integer, interval) i
 
 create or replace function app.use_service_token(p_token_hash text, p_touch_every interval)
 returns table (id uuid, name text, scopes text[])
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_last_used_at timestamptz;

@@ -43,7 +43,7 @@ create or replace function app.notify_members(
   p_action_label text default null,
   p_at_least text default 'viewer'
 ) returns integer
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_users uuid[];

@@ -69,7 +69,7 @@ comment on column subscriptions.next_billing_at is 'The billing moment that come
 
 create or replace function app.billing_moment(p_anchor date, p_months integer, p_time_zone text)
 returns timestamptz
-language sql stable parallel safe set search_path = ''
+language sql stable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   -- date + interval clamps at the month's end, from the anchor each time, so no drift:
   -- 31 Jan + 1 month = 28 Feb, 31 Jan + 2 months = 31 Mar.
@@ -79,7 +79,7 @@ comment on function app.billing_moment(date, integer, text) is
   'Local midnight of anchor + n months: where one half-open billing period ends and the next begins.';
 
 create or replace function app.fill_subscription_billing() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   new.billing_anchor := coalesce(
@@ -107,7 +107,7 @@ select app.audit_table(
 
 -- SECURITY DEFINER: the plan must be found also where it is no longer sold.
 create or replace function app.limit_new_key() returns trigger
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- The platform chooses limits itself; the trigger's condition asks who it is, because in here
@@ -128,7 +128,7 @@ create or replace trigger api_keys_limit before insert on api_keys
   for each row when (current_user = 'authenticated') execute function app.limit_new_key();
 
 create or replace function app.keep_billed_organization() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   if exists (

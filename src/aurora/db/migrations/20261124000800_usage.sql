@@ -146,7 +146,7 @@ comment on table usage_imports is 'How far each imported file was read and store
 -- Taking events once, and keeping the months that hold them.
 
 create or replace function app.has_usage_partition(p_name text) returns boolean
-language plpgsql volatile set search_path = ''
+language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- A query, not to_regclass(): that may still remember from before a lock was waited for.
@@ -159,7 +159,7 @@ $$;
 comment on function app.has_usage_partition(text) is 'Whether a month of usage_analytics is there, seen anew.';
 
 create or replace function app.ensure_usage_partitions(p_from date, p_to date) returns integer
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_month date := date_trunc('month', p_from)::date;
@@ -205,7 +205,7 @@ comment on function app.ensure_usage_partitions(date, date) is
   'Makes the months of usage_analytics from one day to another that are missing; returns how many it made.';
 
 create or replace function app.usage_event_key(p_source text, p_id text) returns uuid
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   -- Text cannot hold a zero byte, so joined by one the pairs (a, b-c) and (a-b, c) stay apart.
   select encode(substring(sha256(
@@ -221,7 +221,7 @@ as $$ select p_status_code between 200 and 399 $$;
 comment on function app.is_successful(integer) is 'Whether the request was answered: 2xx and 3xx (201, 204, 304 too).';
 
 create or replace function app.open_usage_staging() returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   if to_regclass('pg_temp.usage_staging') is null then
@@ -242,7 +242,7 @@ comment on function app.open_usage_staging() is
 
 create or replace function app.ingest_staged_usage()
 returns table (ordinal integer, is_conflict boolean)
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   -- Once and not for every row: that took a quarter of the statement's time.
@@ -320,7 +320,7 @@ create or replace function track_usage(
   p_event_id text default null,
   p_timestamp timestamptz default null
 ) returns boolean
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_now constant timestamptz := app.now();
@@ -367,7 +367,7 @@ comment on function track_usage(
 -- Folding deltas into rollups, and the views that read both, so that every figure is always fresh.
 
 create or replace function app.fold_usage(p_limit integer default 50000) returns bigint
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_folded bigint;
@@ -427,7 +427,7 @@ comment on function app.fold_usage(integer) is
   'Folds up to this many deltas into usage_daily and usage_hourly; returns how many. 0 also when another folds.';
 
 create or replace function app.count_closed_visitors(p_limit integer default 2000) returns integer
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_counted integer;
@@ -508,7 +508,7 @@ comment on view daily_usage_summary is
 
 create or replace function app.count_billable(p_organization_id uuid, p_from timestamptz, p_to timestamptz)
 returns bigint
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
   return coalesce((
@@ -522,7 +522,7 @@ comment on function app.count_billable(uuid, timestamptz, timestamptz) is
 
 create or replace function app.forget_usage_event_ids(p_keep_days integer default 100, p_limit integer default 100000)
 returns bigint
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_forgotten bigint;

@@ -390,7 +390,7 @@ comment on column billed_usage.daily is 'Billable impressions by the seller''s d
 -- From usage and terms to lines, from lines to a draft, from a draft to a numbered, immutable document.
 
 create or replace function app.mod10(p_digits text) returns text
-language plpgsql immutable parallel safe set search_path = ''
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sum integer := 0;
@@ -412,7 +412,7 @@ create or replace function calculate_monthly_bill(
   line_number integer, kind text, description text, quantity numeric, unit text, unit_price numeric,
   amount numeric, period_start timestamptz, period_end timestamptz, impressions bigint, included bigint
 )
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sub public.subscriptions;
@@ -501,7 +501,7 @@ insert into tax_rates (code, valid_from, category, rate, saft_code, reason, reas
 on conflict (code, valid_from) do nothing;
 
 create or replace function app.check_currency(p_currency text) returns void
-language plpgsql immutable parallel safe set search_path = ''
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- Amounts of documents have two decimals at most.
@@ -513,7 +513,7 @@ $$;
 comment on function app.check_currency(text) is 'Refuses a currency that cannot be invoiced.';
 
 create or replace function app.is_org_number(p_text text) returns boolean
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   -- MOD11 with the weights 3 2 7 6 5 4 3 2 1 of Brønnøysund's numbers: the weighted sum is a multiple of 11.
   select coalesce(p_text ~ '^[0-9]{9}$' and (
@@ -524,7 +524,7 @@ $$;
 comment on function app.is_org_number(text) is 'Whether nine digits end in the check digit of a Norwegian organization number.';
 
 create or replace function app.buyer_snapshot(p_organization_id uuid) returns jsonb
-language sql stable set search_path = ''
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select jsonb_strip_nulls(jsonb_build_object(
     'name', o.name, 'org_number', o.org_number, 'vat_number', o.vat_number,
@@ -541,7 +541,7 @@ $$;
 comment on function app.buyer_snapshot(uuid) is 'Who buys, as it stands now: what an invoice keeps of it.';
 
 create or replace function app.seller_snapshot(p_seller public.legal_entities) returns jsonb
-language sql stable set search_path = ''
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   -- The logo stands once in the seller's row; a copy on every invoice would be most of the database.
   select jsonb_strip_nulls(
@@ -552,7 +552,7 @@ $$;
 comment on function app.seller_snapshot(public.legal_entities) is 'Who sells, as it stands now: what an invoice keeps of it.';
 
 create or replace function app.tax_code_of(p_registered boolean, p_buyer jsonb, p_code text) returns text
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select case
     -- Who is not in the register may not charge VAT at all (mval section 15-11).
@@ -571,7 +571,7 @@ comment on function app.tax_code_of(boolean, jsonb, text) is
   'Which code of tax_rates a sale has: by the seller''s registration, the buyer''s VAT residence and treatment, and what is sold.';
 
 create or replace function app.tax_rate_on(p_code text, p_date date) returns public.tax_rates
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_rate public.tax_rates;
@@ -587,7 +587,7 @@ $$;
 comment on function app.tax_rate_on(text, date) is 'The VAT rate of a code on a day.';
 
 create or replace function app.exchange_rate_on(p_currency text, p_date date) returns public.exchange_rates
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_rate public.exchange_rates;
@@ -608,7 +608,7 @@ comment on function app.exchange_rate_on(text, date) is 'The rate of a currency 
 
 create or replace function app.lines_with_tax(p_lines jsonb, p_registered boolean, p_buyer jsonb, p_date date)
 returns jsonb
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_line jsonb;
@@ -633,7 +633,7 @@ comment on function app.lines_with_tax(jsonb, boolean, jsonb, date) is 'Lines of
 
 create or replace function app.tax_lines_of(p_lines jsonb, p_currency text, p_nok numeric, p_date date, p_exemption text)
 returns jsonb
-language sql stable set search_path = ''
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   -- VAT is rounded once a category and rate, never a line (EN 16931, BR-CO-17).
   select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
@@ -654,7 +654,7 @@ comment on function app.tax_lines_of(jsonb, text, numeric, date, text) is
   'What lines add up to by VAT category and rate: taxable, tax, tax in NOK, and the reason where there is none.';
 
 create or replace function app.late_interest(p_invoice_id uuid, p_until date) returns numeric
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_invoice public.invoices;
@@ -691,7 +691,7 @@ returns table (
   legal_entity_id text, seller jsonb, buyer jsonb, line_items jsonb, tax_lines jsonb, subtotal numeric, tax_amount numeric,
   tax_amount_nok numeric, nok numeric, nok_on date, nok_source text, due_date date, language text
 )
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_profile public.billing_profiles;
@@ -731,7 +731,7 @@ create or replace function app.insert_invoice(
   p_organization_id uuid, p_lines jsonb, p_currency text, p_date date, p_subscription public.subscriptions default null,
   p_billed_at timestamptz default null, p_notes jsonb default '[]'
 ) returns uuid
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sale record;
@@ -769,7 +769,7 @@ comment on function app.insert_invoice(uuid, jsonb, text, date, public.subscript
 
 create or replace function app.bill_lines(p_organization_id uuid, p_billed_at timestamptz, p_time_zone text)
 returns jsonb
-language sql stable set search_path = ''
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   -- Every column of the bill comes along; dates are the seller's, and the last day is included.
   select jsonb_agg(
@@ -785,7 +785,7 @@ comment on function app.bill_lines(uuid, timestamptz, text) is 'The lines of a b
 
 create or replace function app.draft_invoice(p_subscription public.subscriptions, p_invoice_date date)
 returns uuid
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lines jsonb;
@@ -806,7 +806,7 @@ comment on function app.draft_invoice(public.subscriptions, date) is
 create or replace function app.draft_manual_invoice(
   p_organization_id uuid, p_lines jsonb, p_currency text default 'NOK', p_date date default null, p_notes jsonb default '[]'
 ) returns uuid
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_date constant date := coalesce(p_date, (app.now() at time zone 'Europe/Oslo')::date);
@@ -832,7 +832,7 @@ comment on function app.draft_manual_invoice(uuid, jsonb, text, date, jsonb) is
   'A draft of lines somebody wrote: description, quantity, unit_price, and where they differ unit, tax_code, and period.';
 
 create or replace function app.advance_subscription(p_subscription public.subscriptions) returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_next constant integer := p_subscription.months_billed + 1;
@@ -857,7 +857,7 @@ comment on function app.advance_subscription(public.subscriptions) is
   'Moves a subscription past the billing moment that was just billed; ends it there when it was cancelled.';
 
 create or replace function app.bill_subscription(p_subscription_id uuid, p_as_of date) returns uuid
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sub public.subscriptions;
@@ -875,7 +875,7 @@ comment on function app.bill_subscription(uuid, date) is
 -- Numbers, what is checked before one is given, and what protects the document that has one.
 
 create or replace function app.check_parties(p_seller jsonb, p_buyer jsonb, p_tax_lines jsonb) returns void
-language plpgsql immutable set search_path = ''
+language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_number constant text := p_buyer ->> 'org_number';
@@ -914,7 +914,7 @@ comment on function app.check_parties(jsonb, jsonb, jsonb) is
   'Refuses, before a number is given, what no lawful document or no valid e-invoice could be made of.';
 
 create or replace function app.next_number(p_legal_entity_id text, p_series text) returns bigint
-language sql set search_path = ''
+language sql set search_path = pg_catalog, pg_temp
 as $$
   -- The counter's row is locked from here to the commit: taken last, so that others wait the least.
   insert into public.invoice_counters as c (legal_entity_id, series, last_number)
@@ -925,7 +925,7 @@ $$;
 comment on function app.next_number(text, text) is 'The next number of a series, given back if the transaction is.';
 
 create or replace function app.padded(p_number bigint) returns text
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   -- lpad() alone would cut the millionth number to six digits and give out an old one.
   select lpad(p_number::text, greatest(6, length(p_number::text)), '0')
@@ -933,7 +933,7 @@ $$;
 comment on function app.padded(bigint) is 'A number of a series with six digits at least.';
 
 create or replace function app.complete_invoice(p_invoice public.invoices) returns public.invoices
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lines jsonb;
@@ -965,7 +965,7 @@ comment on function app.complete_invoice(public.invoices) is
   'Gives a draft that has amounts and lines alone its seller, buyer, and VAT; refuses one whose amounts do not add up.';
 
 create or replace function app.issue_invoice(p_invoice_id uuid) returns text
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_invoice public.invoices;
@@ -1003,7 +1003,7 @@ comment on function app.issue_invoice(uuid) is
   'Gives a draft the next number of its series (INV-2026-000001) and its KID; call it last in the transaction.';
 
 create or replace function app.void_invoice(p_invoice_id uuid) returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   update public.invoices i set status = 'void' where i.id = p_invoice_id and i.status = 'draft';
@@ -1015,7 +1015,7 @@ $$;
 comment on function app.void_invoice(uuid) is 'Puts a draft aside; what has a number can only be credited.';
 
 create or replace function app.protect_issued_document() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   -- What happens to a document moves; the document does not. Generated columns are not computed yet.
@@ -1043,7 +1043,7 @@ comment on function app.protect_issued_document() is
   'Trigger: bokføringsloven section 13 in the database: issued documents are neither changed nor deleted.';
 
 create or replace function app.refuse_history_change() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform app.refuse('invoice_immutable', 'This row is history; it is neither changed nor deleted.');
@@ -1105,7 +1105,7 @@ insert into legal_entities (
 -- Credit notes: what of an invoice can still be credited, and the document that does it.
 
 create or replace function app.creditable_lines(p_invoice public.invoices) returns jsonb
-language sql stable set search_path = ''
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(jsonb_agg(
     l || jsonb_build_object('credits_line', (l ->> 'line')::integer, 'amount', (l ->> 'amount')::numeric - coalesce(c.credited, 0))
@@ -1125,7 +1125,7 @@ comment on function app.creditable_lines(public.invoices) is
 
 create or replace function app.lines_to_credit(p_left jsonb, p_lines jsonb, p_amount numeric, p_currency text)
 returns jsonb
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_asked jsonb;
@@ -1181,7 +1181,7 @@ comment on function app.lines_to_credit(jsonb, jsonb, numeric, text) is
   'Of what is left of an invoice: everything, the named lines with their amounts, or an amount spread over all of them.';
 
 create or replace function app.tax_to_credit(p_invoice public.invoices, p_lines jsonb) returns jsonb
-language sql stable set search_path = ''
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   -- The credit that takes the last of a category takes the last of its VAT: roundings of parts must not remain.
   select jsonb_agg(
@@ -1220,7 +1220,7 @@ comment on function app.tax_to_credit(public.invoices, jsonb) is 'VAT of a credi
 create or replace function app.draft_credit_note(
   p_invoice_id uuid, p_reason text, p_lines jsonb default null, p_date date default null, p_amount numeric default null
 ) returns uuid
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_invoice public.invoices;
@@ -1276,7 +1276,7 @@ comment on function app.draft_credit_note(uuid, text, jsonb, date, numeric) is
   'A credit note without number for what is left of an invoice, for [{"line": 1, "amount": 12.50}], or for an amount without VAT.';
 
 create or replace function app.issue_credit_note(p_credit_note_id uuid) returns text
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_note public.credit_notes;
@@ -1303,7 +1303,7 @@ comment on function app.issue_credit_note(uuid) is
 create or replace function app.credit_invoice(
   p_invoice_id uuid, p_reason text, p_lines jsonb default null, p_date date default null, p_amount numeric default null
 ) returns uuid
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_id constant uuid := app.draft_credit_note(p_invoice_id, p_reason, p_lines, p_date, p_amount);
@@ -1316,7 +1316,7 @@ comment on function app.credit_invoice(uuid, text, jsonb, date, numeric) is
   'Credits an issued invoice: all that is left, lines of it ([{"line": 1, "amount": 12.50}]), or an amount without VAT; returns the credit note''s id.';
 
 create or replace function app.count_credit() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- invoices_credited_check refuses what is more than the invoice; the update takes the row's lock.
@@ -1332,7 +1332,7 @@ create or replace trigger credit_notes_count_credit after insert on credit_notes
 -- What settles invoices: allocations of payments and credit notes, and the status that follows.
 
 create or replace function app.settle_allocation() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_paid numeric;
@@ -1367,7 +1367,7 @@ create or replace trigger allocations_settle after insert on allocations
 create or replace function app.allocate(
   p_invoice_id uuid, p_payment_id uuid default null, p_credit_note_id uuid default null, p_amount numeric default null
 ) returns numeric
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_invoice public.invoices;
@@ -1410,7 +1410,7 @@ comment on function app.allocate(uuid, uuid, uuid, numeric) is
   'Sets a payment or credit note off against an invoice, as far as both are open or by an amount; returns how much.';
 
 create or replace function app.apply_balance(p_organization_id uuid, p_invoice_id uuid) returns numeric
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_source record;
@@ -1439,7 +1439,7 @@ create or replace function app.enter_payment(
   p_organization_id uuid, p_amount numeric, p_currency text, p_received_on date, p_reference text,
   p_method text default 'bank_transfer', p_invoice_id uuid default null
 ) returns uuid
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_id uuid;
@@ -1472,7 +1472,7 @@ comment on function app.enter_payment(uuid, numeric, text, date, text, text, uui
   'Enters money that arrived, once for each reference, and pays the named invoice and then the oldest open ones.';
 
 create or replace function app.reverse_payment(p_payment_id uuid, p_reason text) returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- The invoices first, as everywhere.
@@ -1493,7 +1493,7 @@ comment on function app.reverse_payment(uuid, text) is
   'Takes a payment back that was wrong or bounced; its invoices are open again.';
 
 create or replace function app.mark_overdue(p_limit integer default 10000) returns integer
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_marked integer;

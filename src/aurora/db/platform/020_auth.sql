@@ -24,14 +24,14 @@ begin
   comment on table auth.users is 'People who can sign in; one row a person, whatever organizations they belong to.';
 
   create function auth.jwt() returns jsonb
-  language sql stable set search_path = ''
+  language sql stable set search_path = pg_catalog, pg_temp
   as $f$
     select nullif(current_setting('request.jwt.claims', true), '')::jsonb
   $f$;
   comment on function auth.jwt() is 'The claims of the person on whose behalf this transaction runs.';
 
   create function auth.uid() returns uuid
-  language sql stable set search_path = ''
+  language sql stable set search_path = pg_catalog, pg_temp
   as $f$
     select (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid
   $f$;

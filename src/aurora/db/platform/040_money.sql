@@ -1,7 +1,7 @@
 -- Money: how many digits a currency has, and the only places where SQL rounds an amount.
 
 create or replace function app.currency_digits(p_currency text) returns integer
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   -- The exponents of ISO 4217 for the currencies we sell in; the same table as aurora.core.money.
   select case
@@ -17,7 +17,7 @@ comment on function app.currency_digits(text) is
   'Digits after the point of a currency (ISO 4217); null for a currency that Aurora does not sell in.';
 
 create or replace function app.round_money(p_amount numeric, p_currency text) returns numeric
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   -- round(numeric) takes halves away from zero: a credit note is exactly minus its invoice.
   select round(p_amount, app.currency_digits(p_currency))
@@ -26,7 +26,7 @@ comment on function app.round_money(numeric, text) is
   'An amount in the digits of its currency, halves away from zero; null for an unknown currency.';
 
 create or replace function app.round_quotient(p_numerator numeric, p_denominator numeric, p_digits integer) returns numeric
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   -- In whole numbers, because a quotient cut off before it is rounded can fall on the wrong side of a half.
   select round(

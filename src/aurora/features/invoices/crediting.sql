@@ -1,7 +1,7 @@
 -- Credit notes: what of an invoice can still be credited, and the document that does it.
 
 create or replace function app.creditable_lines(p_invoice public.invoices) returns jsonb
-language sql stable set search_path = ''
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(jsonb_agg(
     l || jsonb_build_object('credits_line', (l ->> 'line')::integer, 'amount', (l ->> 'amount')::numeric - coalesce(c.credited, 0))
@@ -21,7 +21,7 @@ comment on function app.creditable_lines(public.invoices) is
 
 create or replace function app.lines_to_credit(p_left jsonb, p_lines jsonb, p_amount numeric, p_currency text)
 returns jsonb
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_asked jsonb;
@@ -77,7 +77,7 @@ comment on function app.lines_to_credit(jsonb, jsonb, numeric, text) is
   'Of what is left of an invoice: everything, the named lines with their amounts, or an amount spread over all of them.';
 
 create or replace function app.tax_to_credit(p_invoice public.invoices, p_lines jsonb) returns jsonb
-language sql stable set search_path = ''
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   -- The credit that takes the last of a category takes the last of its VAT: roundings of parts must not remain.
   select jsonb_agg(
@@ -116,7 +116,7 @@ comment on function app.tax_to_credit(public.invoices, jsonb) is 'VAT of a credi
 create or replace function app.draft_credit_note(
   p_invoice_id uuid, p_reason text, p_lines jsonb default null, p_date date default null, p_amount numeric default null
 ) returns uuid
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_invoice public.invoices;
@@ -172,7 +172,7 @@ comment on function app.draft_credit_note(uuid, text, jsonb, date, numeric) is
   'A credit note without number for what is left of an invoice, for [{"line": 1, "amount": 12.50}], or for an amount without VAT.';
 
 create or replace function app.issue_credit_note(p_credit_note_id uuid) returns text
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_note public.credit_notes;
@@ -199,7 +199,7 @@ comment on function app.issue_credit_note(uuid) is
 create or replace function app.credit_invoice(
   p_invoice_id uuid, p_reason text, p_lines jsonb default null, p_date date default null, p_amount numeric default null
 ) returns uuid
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_id constant uuid := app.draft_credit_note(p_invoice_id, p_reason, p_lines, p_date, p_amount);
@@ -212,7 +212,7 @@ comment on function app.credit_invoice(uuid, text, jsonb, date, numeric) is
   'Credits an issued invoice: all that is left, lines of it ([{"line": 1, "amount": 12.50}]), or an amount without VAT; returns the credit note''s id.';
 
 create or replace function app.count_credit() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- invoices_credited_check refuses what is more than the invoice; the update takes the row's lock.

@@ -5,7 +5,7 @@ returns table (
   legal_entity_id text, seller jsonb, buyer jsonb, line_items jsonb, tax_lines jsonb, subtotal numeric, tax_amount numeric,
   tax_amount_nok numeric, nok numeric, nok_on date, nok_source text, due_date date, language text
 )
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_profile public.billing_profiles;
@@ -45,7 +45,7 @@ create or replace function app.insert_invoice(
   p_organization_id uuid, p_lines jsonb, p_currency text, p_date date, p_subscription public.subscriptions default null,
   p_billed_at timestamptz default null, p_notes jsonb default '[]'
 ) returns uuid
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sale record;
@@ -83,7 +83,7 @@ comment on function app.insert_invoice(uuid, jsonb, text, date, public.subscript
 
 create or replace function app.bill_lines(p_organization_id uuid, p_billed_at timestamptz, p_time_zone text)
 returns jsonb
-language sql stable set search_path = ''
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   -- Every column of the bill comes along; dates are the seller's, and the last day is included.
   select jsonb_agg(
@@ -99,7 +99,7 @@ comment on function app.bill_lines(uuid, timestamptz, text) is 'The lines of a b
 
 create or replace function app.draft_invoice(p_subscription public.subscriptions, p_invoice_date date)
 returns uuid
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lines jsonb;
@@ -120,7 +120,7 @@ comment on function app.draft_invoice(public.subscriptions, date) is
 create or replace function app.draft_manual_invoice(
   p_organization_id uuid, p_lines jsonb, p_currency text default 'NOK', p_date date default null, p_notes jsonb default '[]'
 ) returns uuid
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_date constant date := coalesce(p_date, (app.now() at time zone 'Europe/Oslo')::date);
@@ -146,7 +146,7 @@ comment on function app.draft_manual_invoice(uuid, jsonb, text, date, jsonb) is
   'A draft of lines somebody wrote: description, quantity, unit_price, and where they differ unit, tax_code, and period.';
 
 create or replace function app.advance_subscription(p_subscription public.subscriptions) returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_next constant integer := p_subscription.months_billed + 1;
@@ -171,7 +171,7 @@ comment on function app.advance_subscription(public.subscriptions) is
   'Moves a subscription past the billing moment that was just billed; ends it there when it was cancelled.';
 
 create or replace function app.bill_subscription(p_subscription_id uuid, p_as_of date) returns uuid
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sub public.subscriptions;

@@ -1,7 +1,7 @@
 -- From usage and terms to lines, from lines to a draft, from a draft to a numbered, immutable document.
 
 create or replace function app.mod10(p_digits text) returns text
-language plpgsql immutable parallel safe set search_path = ''
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sum integer := 0;
@@ -23,7 +23,7 @@ create or replace function calculate_monthly_bill(
   line_number integer, kind text, description text, quantity numeric, unit text, unit_price numeric,
   amount numeric, period_start timestamptz, period_end timestamptz, impressions bigint, included bigint
 )
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sub public.subscriptions;

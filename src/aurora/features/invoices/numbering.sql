@@ -1,7 +1,7 @@
 -- Numbers, what is checked before one is given, and what protects the document that has one.
 
 create or replace function app.check_parties(p_seller jsonb, p_buyer jsonb, p_tax_lines jsonb) returns void
-language plpgsql immutable set search_path = ''
+language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_number constant text := p_buyer ->> 'org_number';
@@ -40,7 +40,7 @@ comment on function app.check_parties(jsonb, jsonb, jsonb) is
   'Refuses, before a number is given, what no lawful document or no valid e-invoice could be made of.';
 
 create or replace function app.next_number(p_legal_entity_id text, p_series text) returns bigint
-language sql set search_path = ''
+language sql set search_path = pg_catalog, pg_temp
 as $$
   -- The counter's row is locked from here to the commit: taken last, so that others wait the least.
   insert into public.invoice_counters as c (legal_entity_id, series, last_number)
@@ -51,7 +51,7 @@ $$;
 comment on function app.next_number(text, text) is 'The next number of a series, given back if the transaction is.';
 
 create or replace function app.padded(p_number bigint) returns text
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   -- lpad() alone would cut the millionth number to six digits and give out an old one.
   select lpad(p_number::text, greatest(6, length(p_number::text)), '0')
@@ -59,7 +59,7 @@ $$;
 comment on function app.padded(bigint) is 'A number of a series with six digits at least.';
 
 create or replace function app.complete_invoice(p_invoice public.invoices) returns public.invoices
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lines jsonb;
@@ -91,7 +91,7 @@ comment on function app.complete_invoice(public.invoices) is
   'Gives a draft that has amounts and lines alone its seller, buyer, and VAT; refuses one whose amounts do not add up.';
 
 create or replace function app.issue_invoice(p_invoice_id uuid) returns text
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_invoice public.invoices;
@@ -129,7 +129,7 @@ comment on function app.issue_invoice(uuid) is
   'Gives a draft the next number of its series (INV-2026-000001) and its KID; call it last in the transaction.';
 
 create or replace function app.void_invoice(p_invoice_id uuid) returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   update public.invoices i set status = 'void' where i.id = p_invoice_id and i.status = 'draft';
@@ -141,7 +141,7 @@ $$;
 comment on function app.void_invoice(uuid) is 'Puts a draft aside; what has a number can only be credited.';
 
 create or replace function app.protect_issued_document() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   -- What happens to a document moves; the document does not. Generated columns are not computed yet.
@@ -169,7 +169,7 @@ comment on function app.protect_issued_document() is
   'Trigger: bokføringsloven section 13 in the database: issued documents are neither changed nor deleted.';
 
 create or replace function app.refuse_history_change() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform app.refuse('invoice_immutable', 'This row is history; it is neither changed nor deleted.');

@@ -1,7 +1,7 @@
 -- What settles invoices: allocations of payments and credit notes, and the status that follows.
 
 create or replace function app.settle_allocation() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_paid numeric;
@@ -36,7 +36,7 @@ create or replace trigger allocations_settle after insert on allocations
 create or replace function app.allocate(
   p_invoice_id uuid, p_payment_id uuid default null, p_credit_note_id uuid default null, p_amount numeric default null
 ) returns numeric
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_invoice public.invoices;
@@ -79,7 +79,7 @@ comment on function app.allocate(uuid, uuid, uuid, numeric) is
   'Sets a payment or credit note off against an invoice, as far as both are open or by an amount; returns how much.';
 
 create or replace function app.apply_balance(p_organization_id uuid, p_invoice_id uuid) returns numeric
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_source record;
@@ -108,7 +108,7 @@ create or replace function app.enter_payment(
   p_organization_id uuid, p_amount numeric, p_currency text, p_received_on date, p_reference text,
   p_method text default 'bank_transfer', p_invoice_id uuid default null
 ) returns uuid
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_id uuid;
@@ -141,7 +141,7 @@ comment on function app.enter_payment(uuid, numeric, text, date, text, text, uui
   'Enters money that arrived, once for each reference, and pays the named invoice and then the oldest open ones.';
 
 create or replace function app.reverse_payment(p_payment_id uuid, p_reason text) returns void
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- The invoices first, as everywhere.
@@ -162,7 +162,7 @@ comment on function app.reverse_payment(uuid, text) is
   'Takes a payment back that was wrong or bounced; its invoices are open again.';
 
 create or replace function app.mark_overdue(p_limit integer default 10000) returns integer
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_marked integer;

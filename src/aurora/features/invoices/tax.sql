@@ -23,7 +23,7 @@ insert into tax_rates (code, valid_from, category, rate, saft_code, reason, reas
 on conflict (code, valid_from) do nothing;
 
 create or replace function app.check_currency(p_currency text) returns void
-language plpgsql immutable parallel safe set search_path = ''
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- Amounts of documents have two decimals at most.
@@ -35,7 +35,7 @@ $$;
 comment on function app.check_currency(text) is 'Refuses a currency that cannot be invoiced.';
 
 create or replace function app.is_org_number(p_text text) returns boolean
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   -- MOD11 with the weights 3 2 7 6 5 4 3 2 1 of Brønnøysund's numbers: the weighted sum is a multiple of 11.
   select coalesce(p_text ~ '^[0-9]{9}$' and (
@@ -46,7 +46,7 @@ $$;
 comment on function app.is_org_number(text) is 'Whether nine digits end in the check digit of a Norwegian organization number.';
 
 create or replace function app.buyer_snapshot(p_organization_id uuid) returns jsonb
-language sql stable set search_path = ''
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select jsonb_strip_nulls(jsonb_build_object(
     'name', o.name, 'org_number', o.org_number, 'vat_number', o.vat_number,
@@ -63,7 +63,7 @@ $$;
 comment on function app.buyer_snapshot(uuid) is 'Who buys, as it stands now: what an invoice keeps of it.';
 
 create or replace function app.seller_snapshot(p_seller public.legal_entities) returns jsonb
-language sql stable set search_path = ''
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   -- The logo stands once in the seller's row; a copy on every invoice would be most of the database.
   select jsonb_strip_nulls(
@@ -74,7 +74,7 @@ $$;
 comment on function app.seller_snapshot(public.legal_entities) is 'Who sells, as it stands now: what an invoice keeps of it.';
 
 create or replace function app.tax_code_of(p_registered boolean, p_buyer jsonb, p_code text) returns text
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select case
     -- Who is not in the register may not charge VAT at all (mval section 15-11).
@@ -93,7 +93,7 @@ comment on function app.tax_code_of(boolean, jsonb, text) is
   'Which code of tax_rates a sale has: by the seller''s registration, the buyer''s VAT residence and treatment, and what is sold.';
 
 create or replace function app.tax_rate_on(p_code text, p_date date) returns public.tax_rates
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_rate public.tax_rates;
@@ -109,7 +109,7 @@ $$;
 comment on function app.tax_rate_on(text, date) is 'The VAT rate of a code on a day.';
 
 create or replace function app.exchange_rate_on(p_currency text, p_date date) returns public.exchange_rates
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_rate public.exchange_rates;
@@ -130,7 +130,7 @@ comment on function app.exchange_rate_on(text, date) is 'The rate of a currency 
 
 create or replace function app.lines_with_tax(p_lines jsonb, p_registered boolean, p_buyer jsonb, p_date date)
 returns jsonb
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_line jsonb;
@@ -155,7 +155,7 @@ comment on function app.lines_with_tax(jsonb, boolean, jsonb, date) is 'Lines of
 
 create or replace function app.tax_lines_of(p_lines jsonb, p_currency text, p_nok numeric, p_date date, p_exemption text)
 returns jsonb
-language sql stable set search_path = ''
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
   -- VAT is rounded once a category and rate, never a line (EN 16931, BR-CO-17).
   select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
@@ -176,7 +176,7 @@ comment on function app.tax_lines_of(jsonb, text, numeric, date, text) is
   'What lines add up to by VAT category and rate: taxable, tax, tax in NOK, and the reason where there is none.';
 
 create or replace function app.late_interest(p_invoice_id uuid, p_until date) returns numeric
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_invoice public.invoices;

@@ -1,7 +1,7 @@
 -- Making keys, hashing what is written, and keeping dead keys dead.
 
 create or replace function app.base62(p_value bigint, p_width integer) returns text
-language plpgsql immutable parallel safe set search_path = ''
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_alphabet constant text := '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
@@ -18,7 +18,7 @@ $$;
 comment on function app.base62(bigint, integer) is 'The number in base 62 (0-9A-Za-z), zero-padded to the width.';
 
 create or replace function app.crc32(p_bytes bytea) returns bigint
-language plpgsql immutable parallel safe set search_path = ''
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_crc bigint := 4294967295;
@@ -35,7 +35,7 @@ $$;
 comment on function app.crc32(bytea) is 'CRC-32 as in zlib (ISO 3309), 0 to 4294967295.';
 
 create or replace function app.is_api_key(p_key text) returns boolean
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select p_key ~ '^tro_(live|test)_[a-zA-Z0-9]{32}$'
     and right(p_key, 6) = app.base62(app.crc32(convert_to(left(p_key, 35), 'UTF8')), 6)
@@ -43,7 +43,7 @@ $$;
 comment on function app.is_api_key(text) is 'Whether the text has the form and the checksum of a key.';
 
 create or replace function generate_api_key(p_environment text default 'production') returns text
-language plpgsql volatile set search_path = ''
+language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_alphabet constant text := '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
@@ -73,7 +73,7 @@ comment on function generate_api_key(text) is
   'A new random key (155 bits and a checksum); insert it into api_keys.key, show it once, and forget it.';
 
 create or replace function app.hash_api_key() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   if new.key is not null then
@@ -94,7 +94,7 @@ create or replace trigger api_keys_hash_key before insert or update of key on ap
   for each row execute function app.hash_api_key();
 
 create or replace function app.keep_dead_keys_dead() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   if new.status = 'revoked' then
@@ -122,7 +122,7 @@ select app.audit_table(
 );
 
 create or replace function app.expire_api_keys() returns integer
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_expired integer;

@@ -1,4 +1,4 @@
-"""Background work of the limits room: quota warnings."""
+"""Background work of the limits room: quota warnings, and forgetting idle keys."""
 
 from __future__ import annotations
 
@@ -14,4 +14,19 @@ async def warn_of_quotas(pool: Pool) -> int:
         return await service.warn_of_quotas(conn)
 
 
-CRONS = (Cron("limits_warn_of_quotas", "* * * * *", warn_of_quotas),)
+async def forget_rate_limits(pool: Pool) -> int:
+    """Forget the windows of keys that nobody used for a day."""
+    forgotten = 0
+    for _ in range(service.MAX_FORGET_ROUNDS):
+        async with transaction(pool, PLATFORM, statement_timeout_ms=60_000) as conn:
+            count = await service.forget_rate_limits(conn)
+        forgotten += count
+        if count < service.FORGET_BATCH:
+            break
+    return forgotten
+
+
+CRONS = (
+    Cron("limits_warn_of_quotas", "* * * * *", warn_of_quotas),
+    Cron("limits_forget", "47 * * * *", forget_rate_limits),
+)

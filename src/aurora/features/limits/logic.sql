@@ -2,7 +2,7 @@
 
 create or replace function app.quota_month(p_anchor date, p_time_zone text, p_at timestamptz)
 returns table (month_start timestamptz, month_end timestamptz)
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_local constant date := (p_at at time zone p_time_zone)::date;
@@ -23,7 +23,7 @@ create or replace function app.quota_state(p_organization_id uuid)
 returns table (
   used bigint, included bigint, quota_mode text, period_start timestamptz, period_end timestamptz
 )
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_subscription public.subscriptions;
@@ -45,7 +45,7 @@ comment on function app.quota_state(uuid) is
   'Billable impressions used and included in the running month; no row without a running subscription.';
 
 create or replace function app.warn_of_quota(p_organization_id uuid) returns integer
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_quota record;
@@ -76,7 +76,7 @@ comment on function app.warn_of_quota(uuid) is
   'Tells members at 80 and 100 % of the included impressions, once a period; returns how many were told.';
 
 create or replace function app.warn_of_quotas() returns integer
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_organization_id uuid;

@@ -2,7 +2,7 @@
 
 -- SECURITY DEFINER because nobody but the owner of the schema may look into auth.users.
 create or replace function app.accept_invitation(p_token_hash text, p_name text default null) returns public.users
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_invitation public.invitations;

@@ -2,7 +2,7 @@
 
 create or replace function app.organization_transitions()
 returns table (from_status text, to_status text, may text)
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   values
     ('trial', 'active', 'operator'),
@@ -18,7 +18,7 @@ comment on function app.organization_transitions() is
   'Which status may follow which, and who at least may say so; what is not listed cannot happen.';
 
 create or replace function app.guard_organization() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   if new.status <> old.status and not exists (

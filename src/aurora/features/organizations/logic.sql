@@ -1,7 +1,7 @@
 -- Who belongs where: the functions that every policy of the house stands on.
 
 create or replace function app.role_rank(p_role text) returns integer
-language sql immutable parallel safe set search_path = ''
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
   select case p_role when 'owner' then 4 when 'admin' then 3 when 'member' then 2 when 'viewer' then 1 else 0 end
 $$;
@@ -9,7 +9,7 @@ comment on function app.role_rank(text) is 'The order of roles: viewer 1, member
 
 -- SECURITY DEFINER because the policies on users themselves would otherwise ask users again without end.
 create or replace function app.my_organizations(p_at_least text default 'viewer') returns setof uuid
-language sql stable security definer set search_path = ''
+language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select u.organization_id
   from public.users u
@@ -23,14 +23,14 @@ comment on function app.my_organizations(text) is
   'Organizations, not deleted ones, in which the signed-in person has at least this role.';
 
 create or replace function app.my_users() returns setof uuid
-language sql stable security definer set search_path = ''
+language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select u.id from public.users u where u.auth_id = auth.uid() and u.status = 'active'
 $$;
 comment on function app.my_users() is 'The memberships of the signed-in person.';
 
 create or replace function app.is_operator() returns boolean
-language sql stable security definer set search_path = ''
+language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select exists (
     select from public.users u
@@ -40,7 +40,7 @@ $$;
 comment on function app.is_operator() is 'Whether the signed-in person runs the platform.';
 
 create or replace function app.my_open_organizations(p_at_least text default 'viewer') returns setof uuid
-language sql stable security definer set search_path = ''
+language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select o.id
   from public.organizations o
@@ -52,7 +52,7 @@ comment on function app.my_open_organizations(text) is
 
 -- One look and plpgsql, whose plan is kept: a plan over many partitions asks this once for each.
 create or replace function app.readable_organizations() returns uuid[]
-language plpgsql stable security definer set search_path = ''
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_found uuid[];
@@ -73,7 +73,7 @@ comment on function app.readable_organizations() is
 -- Anyone may set a GUC; only the application can become tenant. So the setting is believed for
 -- tenant alone, and a person who sets it gains nothing.
 create or replace function app.visible_organizations() returns uuid[]
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
   if current_user = 'tenant' then
@@ -88,7 +88,7 @@ comment on function app.visible_organizations() is
   'Organizations whose data plane this transaction may read; holds no table for the role tenant.';
 
 create or replace function app.visible_users() returns uuid[]
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
   if current_user = 'tenant' then
@@ -104,7 +104,7 @@ comment on function app.visible_users() is 'Memberships whose personal rows this
 -- Rows are the policies' business; what may become of a row is not, because the USING of one policy
 -- and the WITH CHECK of another can combine: whoever may rename himself could make himself owner.
 create or replace function app.guard_membership() returns trigger
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   if current_user <> 'authenticated' or (new.role = old.role and new.status = old.status) then
@@ -136,7 +136,7 @@ comment on function app.guard_membership() is
 
 -- SECURITY DEFINER because the answer must not depend on which colleagues the person may see.
 create or replace function app.keep_an_owner() returns trigger
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   if old.organization_id is null or old.role <> 'owner' or old.status <> 'active' then

@@ -4,7 +4,7 @@
 create or replace function app.find_person(
   p_email text, out user_ids uuid[], out auth_ids uuid[], out emails text[]
 )
-language plpgsql stable security definer set search_path = ''
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   auth_ids := array(
@@ -28,7 +28,7 @@ comment on function app.find_person(text) is
   'A person by any address: memberships, accounts, and every other address these have.';
 
 create or replace function app.person_account(p_auth_ids uuid[]) returns setof jsonb
-language sql stable security definer set search_path = ''
+language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select jsonb_build_object(
     'id', a.id, 'email', a.email, 'created_at', a.created_at, 'email_confirmed_at', a.email_confirmed_at,
@@ -40,7 +40,7 @@ $$;
 comment on function app.person_account(uuid[]) is 'What is known of sign-in accounts, without their secrets.';
 
 create or replace function app.erase_mail(p_emails text[]) returns void
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   -- The queue is installed beside the schema, so it may be missing here.
@@ -59,7 +59,7 @@ $$;
 comment on function app.erase_mail(text[]) is 'Takes back mail to these addresses that was not sent, or could not be.';
 
 create or replace function app.erase_memberships(p_user_ids uuid[], p_auth_ids uuid[]) returns integer
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_erased integer;
@@ -80,7 +80,7 @@ comment on function app.erase_memberships(uuid[], uuid[]) is
   'Replaces who these members were, and removes accounts that no membership needs any more.';
 
 create or replace function app.erase_person(p_email text) returns jsonb
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_person record;
@@ -121,7 +121,7 @@ comment on function app.erase_person(text) is
   'Erases a person everywhere but in issued documents; refuses while an organization would lose its last owner.';
 
 create or replace function app.erase_organization(p_organization_id uuid) returns jsonb
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_users uuid[];
@@ -156,6 +156,7 @@ begin
   delete from public.notifications n where n.organization_id = p_organization_id;
   delete from public.widget_instances w where w.organization_id = p_organization_id;
   delete from public.usage_imports m where m.organization_id = p_organization_id;
+  delete from public.rate_limit_windows r where r.organization_id = p_organization_id;
   delete from public.invoices v where v.organization_id = p_organization_id and v.status in ('draft', 'void');
   update public.organizations o
   set status = 'cancelled', deleted_at = coalesce(o.deleted_at, app.now()), erased_at = coalesce(o.erased_at, app.now()),
@@ -172,7 +173,7 @@ comment on function app.erase_organization(uuid) is
   'Erases an organization but for issued documents and counts; its usage rows are stripped by app.strip_usage().';
 
 create or replace function app.strip_usage(p_organization_id uuid, p_date date) returns integer
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_stripped integer;

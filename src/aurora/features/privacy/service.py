@@ -19,8 +19,8 @@ from aurora.features.privacy.model import ConfirmationMissing, Erasure, Person, 
 STRIP_JOB: Final = "privacy_strip_usage"
 EXPORT_TIMEOUT_MS: Final = 300_000
 STRIP_TIMEOUT_MS: Final = 300_000
-# Claims and unfolded deltas repeat what the raw rows and the rollups say.
-INTERNAL_TABLES: Final = frozenset({"usage_event_ids", "usage_deltas"})
+# Claims, unfolded deltas, and counts of the last hour repeat what the raw rows and the rollups say.
+INTERNAL_TABLES: Final = frozenset({"usage_event_ids", "usage_deltas", "rate_limit_windows"})
 
 
 async def find_subject(conn: Connection, which: UUID | str) -> Subject:

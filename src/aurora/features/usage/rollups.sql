@@ -1,7 +1,7 @@
 -- Folding deltas into rollups, and the views that read both, so that every figure is always fresh.
 
 create or replace function app.fold_usage(p_limit integer default 50000) returns bigint
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_folded bigint;
@@ -61,7 +61,7 @@ comment on function app.fold_usage(integer) is
   'Folds up to this many deltas into usage_daily and usage_hourly; returns how many. 0 also when another folds.';
 
 create or replace function app.count_closed_visitors(p_limit integer default 2000) returns integer
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_counted integer;
@@ -142,7 +142,7 @@ comment on view daily_usage_summary is
 
 create or replace function app.count_billable(p_organization_id uuid, p_from timestamptz, p_to timestamptz)
 returns bigint
-language plpgsql stable set search_path = ''
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
   return coalesce((
@@ -156,7 +156,7 @@ comment on function app.count_billable(uuid, timestamptz, timestamptz) is
 
 create or replace function app.forget_usage_event_ids(p_keep_days integer default 100, p_limit integer default 100000)
 returns bigint
-language plpgsql set search_path = ''
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_forgotten bigint;

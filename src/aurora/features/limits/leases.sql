@@ -1,0 +1,241 @@
+-- Leases: never more than a limit in any rolling hour or second, on any number of processes.
+--
+-- A grant at the key's time t lives for at most two seconds and is counted in the half minute of
+-- t + life + five seconds. It stops being counted when the half minute of the present is 121 later:
+-- after more than an hour since it was last used, and at most 37 seconds more. The five seconds pay
+-- for a clock that is not quite even. docs/decisions/ has the proof.
+
+create or replace function app.limit_number(p_at timestamptz, p_size_ms integer) returns bigint
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$ select floor(extract(epoch from p_at) * 1000 / p_size_ms)::bigint $$;
+comment on function app.limit_number(timestamptz, integer) is
+  'Number of the stretch of so many milliseconds, counted from 1970, that holds the moment.';
+
+create or replace function app.limit_slide(p_counts integer[], p_by bigint) returns integer[]
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when p_by <= 0 then p_counts
+    when p_by >= cardinality(p_counts) then array_fill(0, array[cardinality(p_counts)])
+    else p_counts[p_by::integer + 1:] || array_fill(0, array[p_by::integer])
+  end
+$$;
+comment on function app.limit_slide(integer[], bigint) is 'The counts after so many stretches have left at the front.';
+
+create or replace function app.limit_wait(
+  p_counts integer[], p_first bigint, p_size_ms integer, p_at timestamptz, p_below bigint
+) returns bigint
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_left bigint := (select sum(c) from unnest(p_counts) as c);
+  v_leave integer := 0;
+begin
+  if v_left = 0 and p_below <= 0 then
+    v_leave := cardinality(p_counts);
+  end if;
+  while v_left >= p_below and v_leave < cardinality(p_counts) loop
+    v_leave := v_leave + 1;
+    v_left := v_left - p_counts[v_leave];
+  end loop;
+  if v_leave = 0 then
+    return 0;
+  end if;
+  -- The stretch numbered n has left once the present one is n + cardinality - 1.
+  return ((p_first + v_leave + cardinality(p_counts) - 2) * p_size_ms - extract(epoch from p_at) * 1000)::bigint;
+end
+$$;
+comment on function app.limit_wait(integer[], bigint, integer, timestamptz, bigint) is
+  'Milliseconds until fewer than so many are counted: when enough stretches have left at the front.';
+
+create or replace function app.limit_add(p_counts integer[], p_place bigint, p_by integer) returns integer[]
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- What has left is not counted any more, and nothing can be taken from it.
+  if p_place between 1 and cardinality(p_counts) then
+    p_counts[p_place::integer] := greatest(p_counts[p_place::integer] + p_by, 0);
+  end if;
+  return p_counts;
+end
+$$;
+comment on function app.limit_add(integer[], bigint, integer) is
+  'The counts with so many more, or fewer, in one place.';
+
+create or replace function app.limit_time(p_clock timestamptz, p_expected timestamptz) returns timestamptz
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when p_expected is null or abs(extract(epoch from p_clock - p_expected)) <= 2 then p_clock
+    else p_expected
+  end
+$$;
+comment on function app.limit_time(timestamptz, timestamptz) is
+  'The clock, unless it is two seconds off what a process expects by its own steady clock: then that.';
+
+create or replace function app.lock_rate_limit(p_organization_id uuid, p_api_key_id uuid)
+returns public.rate_limit_windows
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_window public.rate_limit_windows;
+  v_now constant timestamptz := app.now();
+begin
+  -- Twice would do, were it not for a window that is forgotten in between.
+  for attempt in 1..4 loop
+    select * into v_window from public.rate_limit_windows w
+    where w.organization_id = p_organization_id and w.api_key_id = p_api_key_id for update;
+    exit when found;
+    insert into public.rate_limit_windows (
+      organization_id, api_key_id, seen_at, first_bucket, counts, first_slot, slots
+    ) values (
+      p_organization_id, p_api_key_id, v_now, app.limit_number(v_now, 30000) - 120,
+      array_fill(0, array[122]), app.limit_number(v_now, 100) - 10, array_fill(0, array[12])
+    ) on conflict (organization_id, api_key_id) do nothing;
+  end loop;
+  return v_window;
+end
+$$;
+comment on function app.lock_rate_limit(uuid, uuid) is
+  'A key''s window, made where it is missing, locked until the transaction ends.';
+
+create or replace function app.lease_requests(
+  p_organization_id uuid,
+  p_api_key_id uuid,
+  p_per_hour integer,
+  p_per_second integer,
+  p_waiting integer,
+  p_wanted integer,
+  p_returned integer default 0,
+  p_returned_end timestamptz default null,
+  p_expected timestamptz default null
+) returns table (
+  granted integer, life_ms integer, ends_at timestamptz, key_time timestamptz, remaining integer,
+  reset_ms bigint, retry_after_ms bigint
+)
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  w public.rate_limit_windows := app.lock_rate_limit(p_organization_id, p_api_key_id);
+  v_clock constant timestamptz := app.now() - w.ahead;
+  v_time constant timestamptz := app.limit_time(v_clock, p_expected);
+  v_first bigint;
+  v_slot bigint;
+  v_left bigint;
+begin
+  key_time := greatest(v_time, w.seen_at);
+  v_first := app.limit_number(key_time, 30000) - 120;
+  v_slot := app.limit_number(key_time, 100) - 10;
+  w.counts := app.limit_slide(w.counts, v_first - w.first_bucket);
+  w.slots := app.limit_slide(w.slots, v_slot - w.first_slot);
+  if p_returned > 0 then
+    w.counts := app.limit_add(
+      w.counts, app.limit_number(p_returned_end + interval '5 seconds', 30000) - v_first + 1, -p_returned
+    );
+    w.slots := app.limit_add(w.slots, app.limit_number(p_returned_end, 100) - v_slot + 1, -p_returned);
+  end if;
+
+  remaining := greatest(p_per_hour - (select sum(c) from unnest(w.counts) as c), 0);
+  v_left := least(remaining, case when p_per_second is not null then
+    greatest(p_per_second - (select sum(c) from unnest(w.slots) as c), 0) end);
+  -- What waits is used at once. Beyond it a process gets an eighth of what is left, for the others.
+  granted := least(v_left, greatest(p_waiting, least(p_wanted, v_left / 8)));
+  -- Where seconds count too, nobody may hold a second's share for a second.
+  life_ms := case when p_per_second is null then 1000 else 100 end;
+  ends_at := key_time + make_interval(secs => life_ms / 1000.0);
+  remaining := remaining - granted;
+  w.counts := app.limit_add(w.counts, app.limit_number(ends_at + interval '5 seconds', 30000) - v_first + 1, granted);
+  if p_per_second is not null then
+    w.slots := app.limit_add(w.slots, app.limit_number(ends_at, 100) - v_slot + 1, granted);
+  end if;
+  if granted > 0 or p_returned > 0 or v_time <> v_clock then
+    -- A jump is remembered, so that a process which did not see it goes on in the key's time too.
+    update public.rate_limit_windows r
+    set seen_at = key_time, ahead = w.ahead + (v_clock - v_time), first_bucket = v_first, counts = w.counts,
+      first_slot = v_slot, slots = w.slots
+    where r.organization_id = p_organization_id and r.api_key_id = p_api_key_id;
+  end if;
+
+  reset_ms := app.limit_wait(w.counts, v_first, 30000, key_time, (select sum(c) from unnest(w.counts) as c));
+  if granted < p_waiting then
+    retry_after_ms := greatest(
+      app.limit_wait(w.counts, v_first, 30000, key_time, p_per_hour),
+      case when p_per_second is not null then app.limit_wait(w.slots, v_slot, 100, key_time, p_per_second) end
+    );
+  end if;
+  return next;
+end
+$$;
+comment on function app.lease_requests(
+  uuid, uuid, integer, integer, integer, integer, integer, timestamptz, timestamptz
+) is
+  'Grants a process requests of a key for a short life, those that wait first, and takes unused ones back. Never more than the limits in any rolling hour and second.';
+
+create or replace function app.return_requests(
+  p_organization_ids uuid[], p_api_key_ids uuid[], p_counts integer[], p_ends timestamptz[]
+) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_lease record;
+  w public.rate_limit_windows;
+  v_returned integer := 0;
+begin
+  -- In the order of the keys: two processes that return the same ones wait in turn, never in a circle.
+  for v_lease in
+    select * from unnest(p_organization_ids, p_api_key_ids, p_counts, p_ends) as l (organization_id, api_key_id, unused, ends_at)
+    order by 1, 2
+  loop
+    w := app.lock_rate_limit(v_lease.organization_id, v_lease.api_key_id);
+    w.counts := app.limit_add(
+      w.counts, app.limit_number(v_lease.ends_at + interval '5 seconds', 30000) - w.first_bucket + 1, -v_lease.unused
+    );
+    w.slots := app.limit_add(w.slots, app.limit_number(v_lease.ends_at, 100) - w.first_slot + 1, -v_lease.unused);
+    update public.rate_limit_windows r set counts = w.counts, slots = w.slots
+    where r.organization_id = v_lease.organization_id and r.api_key_id = v_lease.api_key_id;
+    v_returned := v_returned + v_lease.unused;
+  end loop;
+  return v_returned;
+end
+$$;
+comment on function app.return_requests(uuid[], uuid[], integer[], timestamptz[]) is
+  'Takes back what leases did not use; each may be returned once, and not after its process used it.';
+
+create or replace function app.forget_rate_limits(p_limit integer default 10000) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_forgotten integer;
+begin
+  -- A day, where an hour would do: a clock that is set forward by a while must not open every window.
+  delete from public.rate_limit_windows r
+  using (
+    select organization_id, api_key_id from public.rate_limit_windows
+    where seen_at < app.now() - interval '25 hours' limit p_limit
+  ) idle
+  where r.organization_id = idle.organization_id and r.api_key_id = idle.api_key_id;
+  get diagnostics v_forgotten = row_count;
+  return v_forgotten;
+end
+$$;
+comment on function app.forget_rate_limits(integer) is
+  'Forgets windows of keys that were not used for a day; returns how many.';
+
+revoke execute on function app.limit_number(timestamptz, integer), app.limit_slide(integer[], bigint),
+  app.limit_wait(integer[], bigint, integer, timestamptz, bigint), app.limit_add(integer[], bigint, integer),
+  app.limit_time(timestamptz, timestamptz), app.lock_rate_limit(uuid, uuid),
+  app.lease_requests(uuid, uuid, integer, integer, integer, integer, integer, timestamptz, timestamptz),
+  app.return_requests(uuid[], uuid[], integer[], timestamptz[]), app.forget_rate_limits(integer)
+from public;
+grant execute on function app.limit_number(timestamptz, integer), app.limit_slide(integer[], bigint),
+  app.limit_wait(integer[], bigint, integer, timestamptz, bigint), app.limit_add(integer[], bigint, integer),
+  app.limit_time(timestamptz, timestamptz), app.lock_rate_limit(uuid, uuid),
+  app.lease_requests(uuid, uuid, integer, integer, integer, integer, integer, timestamptz, timestamptz),
+  app.return_requests(uuid[], uuid[], integer[], timestamptz[]), app.forget_rate_limits(integer)
+to service_role;
+
+revoke all on rate_limit_windows from public, anon, authenticated, service_role, tenant;
+grant select, insert, update, delete on rate_limit_windows to service_role;
+drop policy if exists "The platform counts what it granted" on rate_limit_windows;
+create policy "The platform counts what it granted" on rate_limit_windows
+  to service_role using (true) with check (true);
