@@ -12,8 +12,8 @@ from uuid import UUID
 import psycopg
 from psycopg.types.json import Jsonb
 
-from aurora.features.usage.decoding import parse_ip
 from aurora.features.usage.model import UsageEvent
+from aurora.features.usage.packing import parse_ip
 from aurora.features.usage.staging import event_key
 
 Row = tuple[Any, ...]

@@ -168,7 +168,8 @@ async def replace_counter(dsn: str, by: str) -> None:
     await owner_runs(
         dsn,
         "create or replace function app.next_number(p_legal_entity_id text, p_series text) "
-        f"returns bigint language plpgsql set search_path = pg_catalog, pg_temp as $$ begin {by} end $$",
+        "returns bigint language plpgsql set search_path = pg_catalog, pg_temp "
+        f"as $$ begin {by} end $$",
     )
 
 

@@ -11,14 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.builders import an_event
 
-from aurora.features.usage.decoding import MAX_RESCUED_BODY_BYTES, decode_batch, parse_ip
+from aurora.features.usage.decoding import MAX_RESCUED_BODY_BYTES, Batch, decode_batch
 from aurora.features.usage.model import (
     MAX_EVENTS_PER_CALL,
     MAX_METADATA_BYTES,
     MAX_METADATA_DEPTH,
     EventsMalformed,
+    Rejection,
     TooManyEvents,
 )
+from aurora.features.usage.packing import check_event, parse_ip
 
 EVENT = an_event(id="e", timestamp="2026-01-01T00:00:00Z")
 JSON_VALUES = st.recursive(
@@ -30,6 +32,19 @@ JSON_VALUES = st.recursive(
 
 def encoded(*events: Any) -> bytes:
     return json.dumps(events).encode()
+
+
+def judged(body: bytes) -> Batch:
+    """What is left of a batch once each event was also found fit to be stored."""
+    batch = decode_batch(body)
+    found = Batch(rejected=list(batch.rejected))
+    for place, event in batch.events:
+        wrong = check_event(event)
+        if wrong is None:
+            found.events.append((place, event))
+        else:
+            found.rejected.append(Rejection(place, "event_invalid", wrong))
+    return found
 
 
 def nested(levels: int) -> dict[str, Any]:
@@ -82,13 +97,13 @@ def test_metadata_is_bounded_to_the_byte_and_to_the_level(surplus: int) -> None:
     long = {"a": "x" * (MAX_METADATA_BYTES - overhead + surplus)}
     deep = nested(MAX_METADATA_DEPTH + surplus)
     for metadata in (long, deep, {"b": [{}] * 50, **deep}):
-        batch = decode_batch(encoded({**EVENT, "metadata": metadata}))
+        batch = judged(encoded({**EVENT, "metadata": metadata}))
         assert len(batch.rejected) == surplus
 
 
 def test_many_brackets_are_not_depth() -> None:
-    assert decode_batch(encoded({**EVENT, "metadata": {"a": [[]] * 500}})).rejected == []
-    assert decode_batch(encoded({**EVENT, "metadata": {"a": "[" * 500}})).rejected == []
+    assert judged(encoded({**EVENT, "metadata": {"a": [[]] * 500}})).rejected == []
+    assert judged(encoded({**EVENT, "metadata": {"a": "[" * 500}})).rejected == []
 
 
 @pytest.mark.parametrize("levels", [400, 700, 900, 960, 5_000, 100_000])
@@ -97,14 +112,14 @@ def test_no_depth_breaks_the_reader(levels: int) -> None:
         deep = '{"a":' + "[" * levels + leaf + "]" * levels + "}"
         text = json.dumps([{**EVENT, "metadata": "DEEP"}]).replace('"DEEP"', deep)
         try:
-            assert len(decode_batch(text.encode()).rejected) == 1
+            assert len(judged(text.encode()).rejected) == 1
         except EventsMalformed:
             assert levels > 900, "only what no parser reads costs the whole batch"
 
 
 @given(fields=st.dictionaries(st.sampled_from([*EVENT, "metadata", "x"]), JSON_VALUES))
 def test_whatever_an_event_holds_its_neighbours_are_read(fields: dict[str, Any]) -> None:
-    batch = decode_batch(encoded(EVENT, {**EVENT, **fields}, EVENT))
+    batch = judged(encoded(EVENT, {**EVENT, **fields}, EVENT))
     places = [place for place, _ in batch.events]
     assert {0, 2} <= set(places)
     assert sorted([*places, *(each.index for each in batch.rejected)]) == [0, 1, 2]

@@ -17,6 +17,7 @@ from aurora.core.errors import AuroraError, Malformed, Unauthorized
 from aurora.core.ids import request_id as new_request_id
 from aurora.db.pool import Pool
 from aurora.db.transaction import named
+from aurora.integrations.compression import EncodingUnsupported
 from aurora.integrations.http import NO_STORE, Caller, HotRequest, HotRoute, problem, read_body
 
 from .identity import Doorkeeper
@@ -41,13 +42,6 @@ class MethodNotAllowed(AuroraError):
     """The path is there, the method is not."""
 
     status, code, title = 405, "method_not_allowed", "This path does not take this method"
-
-
-class EncodingUnsupported(AuroraError):
-    """The body is compressed in a way that this server does not read."""
-
-    status, code = 415, "encoding_unsupported"
-    title = "Send the body without a Content-Encoding"
 
 
 class HeadersTooLarge(AuroraError):
@@ -125,7 +119,7 @@ class Server:
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
             raise HeadersTooLarge(f"The headers may have at most {MAX_HEADER_BYTES:,} bytes.")
         if headers.get(b"content-encoding", b"identity").lower() not in (b"", b"identity"):
-            raise EncodingUnsupported
+            raise EncodingUnsupported("Send the body without a Content-Encoding.")
         route = self.hot.get(scope["path"])
         if route is not None:
             if scope["method"] != "POST":

@@ -15,7 +15,6 @@ from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.organizations.service import get_organization
 from aurora.features.usage import service
-from aurora.features.usage.decoding import decode_batch
 from aurora.features.usage.model import (
     MAX_BODY_BYTES,
     MAX_SUMMARY_GROUPS,
@@ -24,6 +23,7 @@ from aurora.features.usage.model import (
     SummaryRow,
     UsageEvent,
 )
+from aurora.features.usage.receiving import decode_body
 from aurora.integrations.http import Caller, HotRequest, HotRoute, caller_of, pool_of
 
 router = APIRouter(prefix="/v1/usage", tags=["usage"])
@@ -38,7 +38,7 @@ async def post_events(request: HotRequest) -> bytes:
         raise Unauthorized
     if who.kind != "key":
         who.must_be_operator("usage:write")
-    batch = decode_batch(request.body)
+    batch = decode_body(request.body, request.headers)
     sender = service.Sender(organization_id=who.organization_id, key_id=who.key_id)
     async with transaction(request.pool, PLATFORM, statement_timeout_ms=INGEST_TIMEOUT_MS) as conn:
         receipt = await service.record_usage(conn, batch.events, sender)

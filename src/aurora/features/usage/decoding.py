@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
+from aurora.core.errors import TooLarge
 from aurora.features.usage.model import (
     MAX_EVENTS_PER_CALL,
-    MAX_METADATA_BYTES,
-    MAX_METADATA_DEPTH,
     EventsMalformed,
     Rejection,
     TooManyEvents,
@@ -26,16 +23,34 @@ MAX_RESCUED_BODY_BYTES = 1024 * 1024
 
 MAX_INTEGER_DIGITS = 300
 
-IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+MAX_VALUES_PER_BODY = 1_000_000
+"""JSON values; 10,000 full events with 20 members of metadata each have a third of it. Without
+this bound 16 MB of brackets would become half a gigabyte of lists."""
+
+UNCOUNTED_BODY_BYTES = 2 * 1024 * 1024
+"""So small a body cannot hold enough values to matter; counting took a tenth of decoding."""
+
+Refusal = tuple[str, str]
+"""Why an event cannot be read: a code and a sentence."""
+
+# Decoded at once where nothing is wrong, which is nearly always; one by one otherwise.
+_events: Final = msgspec.json.Decoder(list[UsageEvent])
+_event: Final = msgspec.json.Decoder(UsageEvent)
+_array: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class _Events(msgspec.Struct, forbid_unknown_fields=True):
+    events: list[UsageEvent]
 
 
 class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
     events: list[msgspec.Raw]
 
 
-_array = msgspec.json.Decoder(list[msgspec.Raw])
-_envelope = msgspec.json.Decoder(_Envelope)
-_event = msgspec.json.Decoder(UsageEvent)
+_wrapped_events: Final = msgspec.json.Decoder(_Events)
+_wrapped_array: Final = msgspec.json.Decoder(_Envelope)
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 @dataclass(slots=True)
@@ -45,118 +60,150 @@ class Batch:
     events: list[tuple[int, UsageEvent]] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
 
+    @property
+    def size(self) -> int:
+        """How many events there were."""
+        return len(self.events) + len(self.rejected)
+
 
 def decode_batch(body: bytes) -> Batch:
-    """Read a JSON array of events, or an object with the array in `events`.
+    """Read a JSON array of events, an object with the array in `events`, or a single event.
 
     Raises:
         EventsMalformed: The body as a whole is not that.
         TooManyEvents: It holds more than `MAX_EVENTS_PER_CALL`.
     """
-    text = body.strip()
-    if not text:
-        raise EventsMalformed("The body is empty; send a JSON array of events.")
+    text = _stripped(body)
+    check_values(text)
     try:
-        raws: list[Any] = _envelope.decode(text).events if text[:1] == b"{" else _array.decode(text)
-    except RecursionError:
-        raise EventsMalformed("The body is nested too deeply.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raws = _rescue(text, error)
-    if len(raws) > MAX_EVENTS_PER_CALL:
-        raise TooManyEvents(f"The call has {len(raws):,} events.", max_events=MAX_EVENTS_PER_CALL)
+        events = _wrapped_events.decode(text).events if text[:1] == b"{" else _events.decode(text)
+    except _UNREADABLE:
+        return read_each(_raws(text), read_event)
+    check_number(len(events))
+    return Batch(list(enumerate(events)))
+
+
+def decode_lines(body: bytes) -> Batch:
+    """Read NDJSON: an event on each line that is not blank, numbered from 0 without the blank ones.
+
+    Raises:
+        EventsMalformed: There is no event.
+        TooManyEvents: There are more than `MAX_EVENTS_PER_CALL`, or twice as many lines.
+    """
+    text = _stripped(body)
+    if text.count(b"\n") >= 2 * MAX_EVENTS_PER_CALL:
+        check_number(text.count(b"\n") + 1)
+    check_values(text)
+    try:
+        events = _event.decode_lines(text)
+    except _UNREADABLE:
+        lines = [line for line in text.split(b"\n") if line and not line.isspace()]
+        return read_each(lines, read_event)
+    check_number(len(events))
+    return Batch(list(enumerate(events)))
+
+
+def read_each(
+    raws: Iterable[Any], read: Callable[[Any], UsageEvent | Refusal], *, most: int | None = None
+) -> Batch:
+    """Read events one by one; each that cannot be read costs only itself.
+
+    Args:
+        raws: The JSON of each, or why it has none.
+        read: Makes an event of one.
+        most: At most so many, by default `MAX_EVENTS_PER_CALL`.
+
+    Raises:
+        TooManyEvents: There are more.
+    """
+    each = list(raws)
+    check_number(len(each), most=most or MAX_EVENTS_PER_CALL)
     batch = Batch()
-    for index, raw in enumerate(raws):
-        event = _read(index, raw, batch.rejected)
-        if event is not None:
+    for index, raw in enumerate(each):
+        event = raw if isinstance(raw, tuple) else read(raw)
+        if isinstance(event, tuple):
+            batch.rejected.append(Rejection(index, *event))
+        else:
             batch.events.append((index, event))
     return batch
 
 
-def check_event(event: UsageEvent, encoded: bytes | msgspec.Raw | None = None) -> str | None:
-    """Return what is wrong with an event that has the right types, or None.
-
-    Args:
-        event: An event whose fields were decoded or made elsewhere.
-        encoded: Its JSON, where there is one: most events without a zero byte are told from it.
-    """
-    # First of all, for what follows walks down into it.
-    wrong = _check_metadata(event.metadata) if event.metadata else None
-    if wrong is not None:
-        return wrong
-    text = msgspec.json.encode(event) if encoded is None else bytes(encoded)
-    if b"\\u0000" in text and _has_nul(event):
-        return "A text holds the character U+0000, which cannot be stored."
-    if event.ip_address is not None and parse_ip(event.ip_address) is None:
-        return f"{event.ip_address[:45]!r} is not an IP address."
-    return None
-
-
-@lru_cache(maxsize=65_536)
-def parse_ip(text: str) -> IpAddress | None:
-    """Return the address, with an IPv4 one unwrapped from IPv6 (::ffff:10.0.0.5), or None."""
+def read_event(raw: bytes | msgspec.Raw) -> UsageEvent | Refusal:
+    """Return an event, or why this is none."""
     try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.scope_id is not None:
-            return None
-        if address.ipv4_mapped is not None:
-            return address.ipv4_mapped
-    return address
-
-
-def _read(index: int, raw: Any, rejected: list[Rejection]) -> UsageEvent | None:
-    if isinstance(raw, Rejection):
-        rejected.append(Rejection(index, raw.code, raw.detail))
-        return None
-    try:
-        event = _event.decode(raw)
+        return _event.decode(raw)
     except msgspec.ValidationError as error:
-        rejected.append(Rejection(index, "event_invalid", f"{error}."))
-        return None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        rejected.append(Rejection(index, "event_malformed", "The event is not strict JSON."))
-        return None
-    wrong = check_event(event, raw)
-    if wrong is not None:
-        rejected.append(Rejection(index, "event_invalid", wrong))
-        return None
-    return event
+        return explain(error)
+    except _UNREADABLE:
+        return "event_malformed", "The event is not strict JSON."
 
 
-def _check_metadata(metadata: dict[str, Any]) -> str | None:
-    too_deep = f"metadata is nested more than {MAX_METADATA_DEPTH} levels deep."
+def explain(error: Exception) -> Refusal:
+    """Return the code and the sentence of an event that could not be read."""
+    if isinstance(error, msgspec.ValidationError):
+        return "event_invalid", f"{error}."
+    if isinstance(error, RecursionError):
+        return "event_malformed", "The row is nested too deeply."
+    if isinstance(error, UnicodeDecodeError):
+        return "event_malformed", "The row is not UTF-8."
+    return "event_malformed", f"{error}."
+
+
+def array_of(body: bytes) -> list[Any]:
+    """Return the JSON of each member of an array.
+
+    Raises:
+        EventsMalformed: The body is not an array.
+    """
+    text = _stripped(body)
+    check_values(text)
+    if text[:1] != b"[":
+        raise EventsMalformed("The body is not a JSON array.")
+    return _raws(text)
+
+
+def check_number(events: int, *, most: int = MAX_EVENTS_PER_CALL) -> None:
+    """Refuse more events than a call takes.
+
+    Raises:
+        TooManyEvents: There are more than `most`.
+    """
+    if events > most:
+        raise TooManyEvents(f"The call has {events:,} events.", max_events=most)
+
+
+def check_values(text: bytes) -> None:
+    """Refuse a body whose JSON would become far larger than its bytes.
+
+    Raises:
+        TooLarge: It may hold more than `MAX_VALUES_PER_BODY` values.
+    """
+    if len(text) <= UNCOUNTED_BODY_BYTES:
+        return
+    if sum(text.count(mark) for mark in (b",", b"[", b"{")) > MAX_VALUES_PER_BODY:
+        raise TooLarge(f"The body holds more than {MAX_VALUES_PER_BODY:,} values.")
+
+
+def _stripped(body: bytes) -> bytes:
+    text = body.strip()
+    if not text:
+        raise EventsMalformed("The body is empty; send a JSON array of events.")
+    return text
+
+
+def _raws(text: bytes) -> list[Any]:
+    """Return the JSON of each event, where decoding all of them at once failed."""
     try:
-        encoded = msgspec.json.encode(metadata)
+        if text[:1] != b"{":
+            return list(_array.decode(text))
+        members = _object.decode(text)
+        if "events" in members or not members:
+            return list(_wrapped_array.decode(text).events)
     except RecursionError:
-        return too_deep
-    if len(encoded) > MAX_METADATA_BYTES:
-        return f"metadata has {len(encoded):,} bytes of at most {MAX_METADATA_BYTES:,}."
-    # What has fewer brackets than levels needs no walk, and that is nearly everything.
-    if encoded.count(b"{") + encoded.count(b"[") <= MAX_METADATA_DEPTH:
-        return None
-    level: list[Any] = [metadata]
-    for _ in range(MAX_METADATA_DEPTH):
-        members = (each.values() if isinstance(each, dict) else each for each in level)
-        level = [inner for each in members for inner in each if isinstance(inner, dict | list)]
-        if not level:
-            return None
-    return too_deep
-
-
-def _has_nul(event: UsageEvent) -> bool:
-    return _any_text(msgspec.to_builtins(event), lambda text: "\x00" in text)
-
-
-def _any_text(value: Any, test: Callable[[str], bool]) -> bool:
-    if isinstance(value, str):
-        return test(value)
-    if isinstance(value, dict):
-        return any(test(key) or _any_text(member, test) for key, member in value.items())
-    if isinstance(value, list):
-        return any(_any_text(member, test) for member in value)
-    return False
+        raise EventsMalformed("The body is nested too deeply.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return _rescue(text, error)
+    return [text]
 
 
 def _rescue(text: bytes, reason: Exception) -> list[Any]:
@@ -176,18 +223,22 @@ def _rescue(text: bytes, reason: Exception) -> list[Any]:
         document = json.loads(text, parse_constant=lambda _name: bad, parse_int=parse_int)
     except (ValueError, RecursionError):
         raise EventsMalformed(f"The body is not JSON: {reason}.") from None
-    if isinstance(document, dict) and set(document) == {"events"}:
-        document = document["events"]
+    if isinstance(document, dict):
+        if "events" not in document and document:
+            document = [document]
+        elif set(document) == {"events"}:
+            document = document["events"]
     if not isinstance(document, list):
         raise EventsMalformed from None
     return [_reencode(event) for event in document]
 
 
 def _reencode(event: Any) -> Any:
-    detail = "The event holds NaN, Infinity, half of a surrogate pair, or a number without end."
-    refused = Rejection(0, "event_malformed", detail)
     try:
         return json.dumps(event, allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError):
         # TypeError is the sentinel, ValueError a float that overflowed or a lone surrogate.
-        return refused
+        return (
+            "event_malformed",
+            "The event holds NaN, Infinity, half of a surrogate pair, or a number without end.",
+        )

@@ -96,7 +96,7 @@ comment on function app.open_usage_staging() is
   'Makes or empties this session''s staging table; COPY fills it, ingest_staged_usage() takes it.';
 
 create or replace function app.ingest_staged_usage()
-returns table (ordinal integer, is_conflict boolean)
+returns table (ordinal integer, digest bigint)
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -148,14 +148,14 @@ begin
   if v_lost is not null then
     -- A second statement sees also what others committed while the first one waited for them.
     return query
-      select s.ordinal, e.digest <> s.digest
+      select s.ordinal, e.digest
       from pg_temp.usage_staging s join public.usage_event_ids e using (organization_id, event_key)
       where s.ordinal = any (v_lost);
   end if;
 end
 $$;
 comment on function app.ingest_staged_usage() is
-  'Claims, stores, and counts the staged events; returns those that were counted before, and whether their content differs.';
+  'Claims, stores, and counts the staged events; returns those that were counted before, and the digest that was counted.';
 
 create or replace function track_usage(
   p_organization_id uuid,

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from aurora.core.errors import Invalid, Malformed, TooLarge
+from aurora.core.errors import Invalid, Malformed, TooLarge, Unavailable
 
 MAX_EVENTS_PER_CALL = 10_000
 MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -24,6 +24,10 @@ WidgetType = Literal["forecast", "map", "chat"]
 GroupBy = Literal["day", "month", "endpoint", "api_key", "widget_type", "country"]
 
 Text = Annotated[str, msgspec.Meta(max_length=2048)]
+# Held where an event is packed, which remembers them: as patterns here they took a quarter of the
+# time of decoding.
+Method = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": "^[A-Z]{1,20}$"})]
+Country = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": "^[A-Z]{2}$"})]
 
 
 class UsageEvent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
@@ -40,7 +44,7 @@ class UsageEvent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=Fa
     api_key_id: UUID | None = None
     organization_id: UUID | None = None
     source: Annotated[str, msgspec.Meta(max_length=500)] | None = None
-    method: Annotated[str, msgspec.Meta(pattern=r"\A[A-Z]{1,20}\Z")] = "GET"
+    method: Method = "GET"
     response_time_ms: Annotated[int, msgspec.Meta(ge=0, le=86_400_000)] | None = None
     cached: bool = False
     widget_type: WidgetType | None = None
@@ -48,7 +52,7 @@ class UsageEvent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=Fa
     origin: Text | None = None
     user_agent: Text | None = None
     ip_address: Annotated[str, msgspec.Meta(max_length=45)] | None = None
-    country_code: Annotated[str, msgspec.Meta(pattern=r"\A[A-Z]{2}\Z")] | None = None
+    country_code: Country | None = None
     metadata: dict[str, Any] = {}
 
 
@@ -92,11 +96,11 @@ class SummaryRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LostEvent:
-    """A staged event whose id had been counted before."""
+class CountedEvent:
+    """A staged event whose id had been counted before, and the digest of what was counted."""
 
     ordinal: int
-    is_conflict: bool
+    digest: int
 
 
 class EventsMalformed(Malformed):
@@ -109,6 +113,25 @@ class TooManyEvents(TooLarge):
     """More events in a call than a call takes."""
 
     code, title = "too_many_events", f"A call takes at most {MAX_EVENTS_PER_CALL:,} events"
+
+
+class IngestBusy(Unavailable):
+    """More events wait to be stored than may wait; none of these was taken."""
+
+    code, title = "ingest_busy", "Too many events wait to be stored; send these again"
+
+
+class IngestStopping(Unavailable):
+    """The process that was asked is about to end; none of these was taken."""
+
+    code, title = "ingest_stopping", "This server is stopping; send these events again"
+
+
+class NotAcknowledged(Unavailable):
+    """The database was lost before it said that it had committed."""
+
+    code = "usage_not_acknowledged"
+    title = "Whether the events were stored is not known; send the same again, each counts once"
 
 
 class ApiKeyUnknown(Invalid):

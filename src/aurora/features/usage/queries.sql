@@ -2,9 +2,9 @@
 -- Makes this session's staging table where it is missing.
 select app.open_usage_staging();
 
--- name: list_staged_usage_lost -> LostEvent
+-- name: list_staged_usage_counted -> CountedEvent
 -- Claims, stores, and counts what was staged; returns what had been counted before.
-select ordinal, is_conflict from app.ingest_staged_usage();
+select ordinal, digest from app.ingest_staged_usage();
 
 -- name: update_api_keys_last_used
 -- Says when keys were last used, at most once a minute each, and waits for nobody.

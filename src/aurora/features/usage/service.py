@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from aurora.core import clock
 from aurora.db.transaction import Connection
+from aurora.features.keys.model import KeyOwner
 from aurora.features.keys.service import find_key_owners
 from aurora.features.organizations.service import find_known_organizations
 from aurora.features.usage import store
@@ -22,7 +23,7 @@ from aurora.features.usage.model import (
     SummaryRow,
     UsageEvent,
 )
-from aurora.features.usage.staging import Sender, Staging, event_key
+from aurora.features.usage.staging import Outcome, Row, Sender, Staging, event_key
 
 __all__ = ["Sender", "event_key"]
 
@@ -47,32 +48,64 @@ async def record_usage(
         events: Events with their places in the sender's batch.
         sender: Who sends them.
     """
-    key_ids = {event.api_key_id or sender.key_id for _, event in events}
-    named = {event.organization_id for _, event in events}
-    owners = await find_key_owners(conn, (each for each in key_ids if each))
-    # Only the platform may name organizations, so only its events can name one that is not there.
-    known = (
-        await find_known_organizations(conn, (each for each in named if each))
-        if sender.organization_id is None
-        else {sender.organization_id}
-    )
-    now = clock.now()
-    staging = Staging(
+    key_ids, organization_ids = named_by(events, sender)
+    staging = staging_for(
         sender,
-        owners,
-        known,
-        oldest=OLDEST_EVENT if sender.backfill else now - timedelta(days=MAX_LATE_DAYS),
-        newest=now + timedelta(seconds=MAX_AHEAD_SECONDS),
+        await find_key_owners(conn, key_ids),
+        await find_known_organizations(conn, organization_ids),
     )
     for index, event in events:
         staging.add(index, event)
     if staging.rows:
         if sender.backfill:
             await store.ensure_partitions(conn, *staging.days())
-        staging.settle(await store.ingest(conn, staging.ordered()))
+        staging.settle(await store_rows(conn, staging.rows))
         if not sender.backfill:
-            await store.touch_api_keys(conn, staging.keys(), now)
+            await store.touch_api_keys(conn, staging.key_ids(), clock.now())
     return staging.receipt()
+
+
+def named_by(
+    events: Iterable[tuple[int, UsageEvent]], sender: Sender
+) -> tuple[set[UUID], set[UUID]]:
+    """Return the keys and the organizations that must be looked up before events are staged."""
+    key_ids = {event.api_key_id for _, event in events} | {sender.key_id}
+    # Only the platform may name organizations, so only its events can name one that is not there.
+    organization_ids = (
+        {event.organization_id for _, event in events} if sender.organization_id is None else set()
+    )
+    return {each for each in key_ids if each}, {each for each in organization_ids if each}
+
+
+def staging_for(
+    sender: Sender, owners: Mapping[UUID, KeyOwner], known: Collection[UUID]
+) -> Staging:
+    """Return an empty staging for events that come now."""
+    now = clock.now()
+    return Staging(
+        sender,
+        owners,
+        known,
+        oldest=OLDEST_EVENT if sender.backfill else now - timedelta(days=MAX_LATE_DAYS),
+        newest=now + timedelta(seconds=MAX_AHEAD_SECONDS),
+    )
+
+
+async def store_rows(conn: Connection, rows: Mapping[bytes, Row]) -> Outcome:
+    """Store and count packed rows, given by their places; the outcome holds when it commits."""
+    # In one order, so that two transactions that share ids wait for each other in turn and never
+    # in a circle.
+    places = sorted(rows)
+    counted = await store.ingest(conn, [rows[place].data for place in places])
+    return Outcome(
+        rows,
+        {places[each.ordinal]: each.digest.to_bytes(8, "big", signed=True) for each in counted},
+    )
+
+
+async def touch_api_keys(conn: Connection, key_ids: Sequence[UUID]) -> None:
+    """Say that these keys were used now."""
+    await store.touch_api_keys(conn, key_ids, clock.now())
 
 
 async def summarise(

@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from functools import lru_cache
-from typing import Any
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Final, NamedTuple
 from uuid import UUID
 
-import msgspec
-
 from aurora.features.keys.model import KeyOwner
-from aurora.features.usage.decoding import parse_ip
 from aurora.features.usage.model import (
     MAX_AHEAD_SECONDS,
     MAX_LATE_DAYS,
     IdConflict,
-    LostEvent,
     Receipt,
     Rejection,
     UsageEvent,
 )
+from aurora.features.usage.packing import (
+    HALF,
+    ZERO,
+    Unstorable,
+    content_of,
+    digest_of,
+    microseconds,
+    pack_prefix,
+    pack_uuid,
+    row_of,
+)
 
-# The binary forms of PostgreSQL's types, as its network_recv and jsonb_recv read them.
-_FAMILY = {4: 2, 6: 3}
-_JSONB_VERSION = b"\x01"
-_NO_METADATA = _JSONB_VERSION + b"{}"
-MAX_ADDRESSES_REMEMBERED = 65_536
-
-# Places in a row; store.STAGING_COLUMNS is the order.
-_ORDINAL, _DIGEST, _EVENT_ID, _TIMESTAMP, _KEY = 0, 3, 4, 5, 6
+EPOCH: Final = date(2000, 1, 1)
+_DAY_US: Final = 86_400_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,62 @@ class Sender:
     backfill: bool = False
 
 
+class Row(NamedTuple):
+    """A row for COPY, and by what its sender is told of it: its place in the batch, and its id."""
+
+    number: int
+    event_id: str
+    digest: bytes
+    data: bytes
+
+
+class _Owner(NamedTuple):
+    """What the events of one key have in common."""
+
+    organization: bytes
+    prefix: bytes
+    key: bytes
+    bills: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the rows of one or several batches; all of it by their places.
+
+    Attributes:
+        winners: The rows that were sent to be stored, one for each place.
+        counted: For those whose id had been counted before, the digest that was counted.
+        refused: For those that the database did not take, a code and a sentence.
+    """
+
+    winners: Mapping[bytes, Row]
+    counted: Mapping[bytes, bytes] = field(default_factory=dict)
+    refused: Mapping[bytes, tuple[str, str]] = field(default_factory=dict)
+
+
+# Why an event has no owner: its code and a sentence. One answer for a key that does not exist and
+# for one of somebody else: no oracle.
+_Refusal = tuple[str, str]
+_KEY_UNKNOWN: Final[_Refusal] = ("api_key_unknown", "The organization has no such API key.")
+_NOBODY: Final[_Refusal] = (
+    "organization_unknown",
+    "The event names no API key and no organization that there is.",
+)
+
+
 class Staging:
-    """The rows of one batch, by identity, and what became of the events that are not among them."""
+    """The rows of one batch, by identity, and what became of the events that are not among them.
+
+    Args:
+        sender: Who sends them.
+        owners: Whose the keys are that the events name.
+        known: Which of the organizations that they name there are.
+        oldest: Older events are refused.
+        newest: And so are later ones.
+
+    Attributes:
+        rows: By the sixteen bytes of the organization and the sixteen of the event key.
+    """
 
     def __init__(
         self,
@@ -62,94 +116,123 @@ class Staging:
         newest: datetime,
     ) -> None:
         self.sender, self.owners, self.known = sender, owners, known
-        self.oldest, self.newest = oldest, newest
-        self.rows: dict[bytes, tuple[Any, ...]] = {}
-        self.accepted = 0
-        self.duplicates = 0
-        self.conflicts: list[IdConflict] = []
+        self._oldest_us, self._newest_us = microseconds(oldest), microseconds(newest)
+        self._first_us, self._last_us = self._newest_us, self._oldest_us
+        self._resolved: dict[tuple[int | None, int | None], _Owner | _Refusal] = {}
+        self.rows: dict[bytes, Row] = {}
+        self._repeats: list[tuple[bytes, Row]] = []
+        self._keys: set[UUID] = set()
+        self._accepted = 0
+        self._duplicates = 0
+        self._conflicts: list[IdConflict] = []
         self.rejected: list[Rejection] = []
 
     def add(self, index: int, event: UsageEvent) -> None:
         """Stage the event, or say why not."""
-        if not self.oldest <= event.timestamp <= self.newest:
+        at_us = microseconds(event.timestamp)
+        if not self._oldest_us <= at_us <= self._newest_us:
             detail = (
                 f"{event.timestamp.isoformat()} is out of range: an event may be at most "
                 f"{MAX_LATE_DAYS} days late and {MAX_AHEAD_SECONDS} seconds early."
             )
             self.rejected.append(Rejection(index, "timestamp_out_of_range", detail))
             return
-        event.timestamp = event.timestamp.astimezone(UTC)
-        event.api_key_id = key_id = event.api_key_id or self.sender.key_id
-        owner = None if key_id is None else self.owners.get(key_id)
-        organization_id = self._organization(event, owner)
-        if organization_id is None or (
-            key_id is not None and (owner is None or owner.organization_id != organization_id)
-        ):
-            # One answer for a key that does not exist and for one of somebody else: no oracle.
-            self.rejected.append(
-                Rejection(index, "api_key_unknown", "The organization has no such API key.")
-                if key_id is not None
-                else Rejection(
-                    index,
-                    "organization_unknown",
-                    "The event names no API key and no organization that there is.",
-                )
-            )
+        named, key_id = event.organization_id, event.api_key_id
+        # By number: hashing a UUID itself goes through Python and takes ten times as long.
+        pair = (None if named is None else named.int, None if key_id is None else key_id.int)
+        owner = self._resolved.get(pair)
+        if owner is None:
+            owner = self._resolved[pair] = self._resolve(named, key_id or self.sender.key_id)
+        if not isinstance(owner, _Owner):
+            self.rejected.append(Rejection(index, *owner))
             return
-        # Written out before the digest: whether it was named or followed is no other content.
-        event.organization_id = organization_id
-        identity = event_key(event.source, event.id)
-        place = organization_id.bytes + identity
-        digest = event_digest(event)
-        before = self.rows.get(place)
-        if before is not None:
-            self.repeated(index, event.id, is_conflict=before[_DIGEST] != digest)
+        try:
+            # The owner's key and not the event's: whether it was named or followed is no other
+            # content.
+            content = content_of(event, at_us, owner.key)
+            identity = event_key(event.source, event.id)
+        except Unstorable as wrong:
+            self.rejected.append(Rejection(index, "event_invalid", str(wrong)))
             return
-        self.rows[place] = _row(index, organization_id, identity, digest, event, owner)
+        # Billable: a production key, an impression, a successful status (design.md, section 6).
+        bills = owner.bills and event.widget_impression and 200 <= event.status_code < 400  # noqa: PLR2004
+        digest = digest_of(content)
+        row = Row(
+            index,
+            event.id,
+            digest,
+            row_of(owner.prefix, identity, digest, content, is_billable=bills),
+        )
+        place = owner.organization + identity
+        if self.rows.setdefault(place, row) is not row:
+            self._repeats.append((place, row))
+            return
+        self._first_us = min(self._first_us, at_us)
+        self._last_us = max(self._last_us, at_us)
 
-    def _organization(self, event: UsageEvent, owner: KeyOwner | None) -> UUID | None:
-        named = event.organization_id
+    def _resolve(self, named: UUID | None, key_id: UUID | None) -> _Owner | _Refusal:
+        key = None if key_id is None else self.owners.get(key_id)
         mine = self.sender.organization_id
+        organization_id: UUID | None
         if mine is not None:
-            return mine if named in (None, mine) else None
-        if named is not None:
-            return named if named in self.known else None
-        return owner.organization_id if owner is not None else None
-
-    def ordered(self) -> list[tuple[Any, ...]]:
-        """Return the rows in the order of their identities: see app.ingest_staged_usage()."""
-        return [self.rows[identity] for identity in sorted(self.rows)]
+            organization_id = mine if named in (None, mine) else None
+        elif named is not None:
+            organization_id = named if named in self.known else None
+        else:
+            organization_id = None if key is None else key.organization_id
+        if key_id is not None and (key is None or key.organization_id != organization_id):
+            return _KEY_UNKNOWN
+        if organization_id is None:
+            return _NOBODY if key_id is None else _KEY_UNKNOWN
+        if key_id is not None:
+            self._keys.add(key_id)
+        return _Owner(
+            organization_id.bytes,
+            pack_prefix(organization_id),
+            pack_uuid(key_id),
+            key is not None and key.environment == "production",
+        )
 
     def days(self) -> tuple[date, date]:
         """Return the first and the last UTC day of the rows."""
-        days = [row[_TIMESTAMP].date() for row in self.rows.values()]
-        return min(days), max(days)
+        first, last = (
+            EPOCH + timedelta(days=us // _DAY_US) for us in (self._first_us, self._last_us)
+        )
+        return first, last
 
-    def keys(self) -> list[UUID]:
+    def key_ids(self) -> list[UUID]:
         """Return the keys that the rows name, sorted."""
-        return sorted({row[_KEY] for row in self.rows.values()} - {None})
+        return sorted(self._keys)
 
-    def settle(self, lost: Sequence[LostEvent]) -> None:
-        """Note which rows were stored, and which ids had been counted before."""
-        self.accepted = len(self.rows) - len(lost)
-        if lost:
-            ids = {row[_ORDINAL]: row[_EVENT_ID] for row in self.rows.values()}
-            for each in lost:
-                self.repeated(each.ordinal, ids[each.ordinal], is_conflict=each.is_conflict)
-
-    def repeated(self, index: int, event_id: str, *, is_conflict: bool) -> None:
-        """Note that an event's id was seen before, in this batch or an earlier one."""
-        if is_conflict:
-            self.conflicts.append(IdConflict(index, event_id))
+    def settle(self, outcome: Outcome) -> None:
+        """Note which rows were stored, and what became of those that were not."""
+        winners, counted, refused = outcome.winners, outcome.counted, outcome.refused
+        if winners is self.rows and not counted and not refused:
+            self._accepted = len(self.rows)
         else:
-            self.duplicates += 1
+            for place, row in self.rows.items():
+                if winners[place] is row and place not in counted and place not in refused:
+                    self._accepted += 1
+                else:
+                    self._not_stored(place, row, outcome)
+        for place, row in self._repeats:
+            self._not_stored(place, row, outcome)
+
+    def _not_stored(self, place: bytes, row: Row, outcome: Outcome) -> None:
+        why = outcome.refused.get(place)
+        if why is not None:
+            self.rejected.append(Rejection(row.number, *why))
+        elif row.digest == (outcome.counted.get(place) or outcome.winners[place].digest):
+            self._duplicates += 1
+        else:
+            self._conflicts.append(IdConflict(row.number, row.event_id))
 
     def receipt(self) -> Receipt:
         """Return what became of the batch."""
         return Receipt(
-            accepted=self.accepted,
-            duplicates=self.duplicates,
-            conflicts=sorted(self.conflicts, key=lambda conflict: conflict.index),
+            accepted=self._accepted,
+            duplicates=self._duplicates,
+            conflicts=sorted(self._conflicts, key=lambda conflict: conflict.index),
             rejected=sorted(self.rejected, key=lambda rejection: rejection.index),
         )
 
@@ -158,59 +241,14 @@ def event_key(source: str | None, event_id: str) -> bytes:
     """Return the sixteen bytes that an event is counted once by, as app.usage_event_key() does.
 
     Text cannot hold a zero byte, so joined by one the pairs (a, b-c) and (a-b, c) stay apart.
+
+    Raises:
+        Unstorable: A text does hold one.
     """
-    return hashlib.sha256(f"{source or ''}\0{event_id}".encode()).digest()[:16]
-
-
-def event_digest(event: UsageEvent) -> int:
-    """Return 64 bits over the whole event: the same id with another digest is a conflict."""
-    encoded = msgspec.json.encode(event)
-    return int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "big", signed=True)
-
-
-def _row(
-    index: int,
-    organization_id: UUID,
-    identity: bytes,
-    digest: int,
-    event: UsageEvent,
-    owner: KeyOwner | None,
-) -> tuple[Any, ...]:
-    # Billable: a production key, a widget impression, a successful status (design.md, section 6).
-    billable = (
-        event.widget_impression
-        and owner is not None
-        and owner.environment == "production"
-        and 200 <= event.status_code < 400  # noqa: PLR2004
-    )
-    return (
-        index,
-        organization_id,
-        identity,
-        digest,
-        event.id,
-        event.timestamp,
-        event.api_key_id,
-        event.endpoint,
-        event.method,
-        event.status_code,
-        event.response_time_ms,
-        event.cached,
-        event.widget_type,
-        event.widget_impression,
-        billable,
-        event.origin,
-        event.user_agent,
-        None if event.ip_address is None else _inet(event.ip_address),
-        event.country_code,
-        _JSONB_VERSION + msgspec.json.encode(event.metadata) if event.metadata else _NO_METADATA,
-    )
-
-
-@lru_cache(maxsize=MAX_ADDRESSES_REMEMBERED)
-def _inet(text: str) -> bytes | None:
-    address = parse_ip(text)
-    if address is None:
-        return None
-    packed = address.packed
-    return bytes((_FAMILY[address.version], address.max_prefixlen, 0, len(packed))) + packed
+    joined = f"{source or ''}\0{event_id}"
+    if joined.count("\0") > 1:
+        raise Unstorable(ZERO)
+    try:
+        return hashlib.sha256(joined.encode()).digest()[:16]
+    except UnicodeEncodeError:
+        raise Unstorable(HALF) from None

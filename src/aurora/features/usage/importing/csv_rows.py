@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from aurora.features.usage.decoding import check_event
+from aurora.features.usage.decoding import explain
 from aurora.features.usage.importing.formats import (
     Defaults,
     Record,
@@ -19,9 +19,9 @@ from aurora.features.usage.importing.formats import (
     reject,
     reject_long_line,
 )
-from aurora.features.usage.importing.ndjson import explain
 from aurora.features.usage.importing.ordinals import Ordinals
 from aurora.features.usage.model import UsageEvent
+from aurora.features.usage.packing import check_event
 from aurora.integrations.textfiles import MAX_LINE_BYTES, UTF8_BOM, Line
 
 MAX_ROW_LINES = 100

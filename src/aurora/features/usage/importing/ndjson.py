@@ -7,7 +7,7 @@ from datetime import datetime
 
 import msgspec
 
-from aurora.features.usage.decoding import check_event
+from aurora.features.usage.decoding import explain
 from aurora.features.usage.importing.formats import (
     Defaults,
     Record,
@@ -17,6 +17,7 @@ from aurora.features.usage.importing.formats import (
 )
 from aurora.features.usage.importing.ordinals import Ordinals
 from aurora.features.usage.model import UsageEvent
+from aurora.features.usage.packing import check_event
 from aurora.integrations.textfiles import Line
 
 
@@ -49,7 +50,7 @@ class NdjsonParser:
                 event = self._nameless(number, offset, raw)
         except (ValueError, RecursionError) as error:
             return reject(number, *explain(error), raw)
-        wrong = check_event(event, raw)
+        wrong = check_event(event)
         if wrong is not None:
             return reject(number, "event_invalid", wrong, raw)
         return self._defaults.attach(event)
@@ -68,14 +69,3 @@ def epoch_of(timestamp: object) -> int:
         return int(msgspec.convert(timestamp, datetime).timestamp())
     except (ValueError, OverflowError):
         return 0
-
-
-def explain(error: Exception) -> tuple[str, str]:
-    """Return the code and the sentence of a row that could not be read."""
-    if isinstance(error, msgspec.ValidationError):
-        return "event_invalid", f"{error}."
-    if isinstance(error, RecursionError):
-        return "event_malformed", "The row is nested too deeply."
-    if isinstance(error, UnicodeDecodeError):
-        return "event_malformed", "The row is not UTF-8."
-    return "event_malformed", f"{error}."

@@ -1,0 +1,251 @@
+"""Joins the batches of many requests in few transactions; each is answered after its commit.
+
+A commit costs a flush of the disk, so a request of one event that commits alone pays as much for
+it as one of a thousand. Here what came while the last transactions were under way goes into the
+next one. Nothing is acknowledged before it is committed, and everything that waits is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+import psycopg
+import structlog
+
+from aurora.core.errors import AuroraError, Unavailable
+from aurora.db.errors import DatabaseBusy
+from aurora.db.pool import Pool
+from aurora.db.transaction import PLATFORM, transaction
+from aurora.features.usage import service
+from aurora.features.usage.model import (
+    IngestBusy,
+    IngestStopping,
+    NotAcknowledged,
+    Receipt,
+    UsageEvent,
+)
+from aurora.features.usage.owners import Owners
+from aurora.features.usage.staging import Outcome, Row, Sender, Staging
+
+LANES: Final = 2
+"""Transactions under way at once: while one waits for the disk the other fills."""
+
+MAX_GROUP_EVENTS: Final = 10_000
+MAX_WAITING_EVENTS: Final = 60_000
+GATHER_S: Final = 0.002
+SLICE_EVENTS: Final = 500
+STATEMENT_TIMEOUT_MS: Final = 30_000
+BUSY_ATTEMPTS: Final = 3
+BUSY_DELAY_S: Final = 0.05
+RETRY_AFTER_S: Final = 1
+MAX_REFUSALS: Final = 64
+"""Failed transactions after which a group is given up: then it is not single events that fail."""
+
+TOUCH_EVERY_S: Final = 60.0
+MAX_TOUCHED: Final = 10_000
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    staging: Staging
+    done: asyncio.Future[None]
+
+
+@dataclass(slots=True)
+class _Found:
+    """What has become of a group so far."""
+
+    counted: dict[bytes, bytes] = field(default_factory=dict)
+    refused: dict[bytes, tuple[str, str]] = field(default_factory=dict)
+    failures: int = 0
+
+
+class GroupCommit:
+    """Takes batches and stores them in groups.
+
+    Args:
+        pool: For looking keys up.
+        writers: Has at least `lanes` connections that nobody else uses.
+        lanes: Transactions under way at once.
+    """
+
+    def __init__(self, pool: Pool, writers: Pool, *, lanes: int = LANES) -> None:
+        self._writers = writers
+        self._owners = Owners(pool)
+        self._queue: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._held = 0
+        self._crowd = 0
+        self._touched: dict[UUID, float] = {}
+        self._lanes = [asyncio.create_task(self._lane()) for _ in range(lanes)]
+
+    async def record(self, events: Sequence[tuple[int, UsageEvent]], sender: Sender) -> Receipt:
+        """Store and count events, each once, and return after the commit.
+
+        Raises:
+            IngestBusy: More waits already than may.
+            IngestStopping: This process is about to end.
+            NotAcknowledged: It may be stored or not; the same events may be sent again.
+        """
+        if self._closing:
+            raise IngestStopping(retry_after_s=RETRY_AFTER_S)
+        if self._held and self._held + len(events) > MAX_WAITING_EVENTS:
+            raise IngestBusy(retry_after_s=RETRY_AFTER_S)
+        self._held += len(events)
+        try:
+            staging = await self._staged(events, sender)
+            if staging.rows:
+                await self._stored(staging)
+            return staging.receipt()
+        finally:
+            self._held -= len(events)
+
+    async def close(self) -> None:
+        """Store what was taken, and take no more."""
+        self._closing = True
+        self._wake.set()
+        await asyncio.gather(*self._lanes)
+
+    async def _staged(self, events: Sequence[tuple[int, UsageEvent]], sender: Sender) -> Staging:
+        owners, known = await self._owners.find(*service.named_by(events, sender))
+        staging = service.staging_for(sender, owners, known)
+        for begin in range(0, len(events), SLICE_EVENTS):
+            if begin:
+                # So that a large batch does not keep small ones waiting.
+                await asyncio.sleep(0)
+            for index, event in events[begin : begin + SLICE_EVENTS]:
+                staging.add(index, event)
+        return staging
+
+    async def _stored(self, staging: Staging) -> None:
+        if all(lane.done() for lane in self._lanes):
+            raise IngestStopping(retry_after_s=RETRY_AFTER_S)
+        waiting = _Waiting(staging, asyncio.get_running_loop().create_future())
+        self._queue.append(waiting)
+        self._wake.set()
+        await waiting.done
+
+    async def _lane(self) -> None:
+        while True:
+            while not self._queue:
+                if self._closing:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+            if len(self._queue) < self._crowd and not self._closing:
+                # Those who were answered together will soon be back together.
+                await asyncio.sleep(GATHER_S)
+            group = self._take()
+            if group:
+                self._crowd = len(group)
+                await self._settle(group)
+
+    def _take(self) -> list[_Waiting]:
+        group: list[_Waiting] = []
+        events = 0
+        while self._queue:
+            events += len(self._queue[0].staging.rows)
+            if group and events > MAX_GROUP_EVENTS:
+                break
+            group.append(self._queue.popleft())
+        return group
+
+    async def _settle(self, group: Sequence[_Waiting]) -> None:
+        """Store a group and answer each who waits in it."""
+        try:
+            outcome = await self._store(group)
+        except asyncio.CancelledError:
+            _fail(group, NotAcknowledged(retry_after_s=RETRY_AFTER_S))
+            raise
+        except (Unavailable, psycopg.InterfaceError) as error:
+            log.warning("usage_not_stored", error=type(error).__name__, requests=len(group))
+            # Those behind would only wait as long for the same.
+            _fail([*group, *self._queue], NotAcknowledged(retry_after_s=RETRY_AFTER_S))
+            self._queue.clear()
+        except Exception as error:  # noqa: BLE001 - whatever it is, each request must be answered
+            _fail(group, error)
+        else:
+            for waiting in group:
+                waiting.staging.settle(outcome)
+                if not waiting.done.done():
+                    waiting.done.set_result(None)
+
+    async def _store(self, group: Sequence[_Waiting]) -> Outcome:
+        rows = group[0].staging.rows
+        if len(group) > 1:
+            rows = {}
+            for waiting in reversed(group):
+                # The first who sent an id is the one who is accepted.
+                rows |= waiting.staging.rows
+        found = _Found()
+        keys = self._due({key for waiting in group for key in waiting.staging.key_ids()})
+        await self._write(rows, keys, found)
+        return Outcome(rows, found.counted, found.refused)
+
+    async def _write(self, rows: Mapping[bytes, Row], keys: Sequence[UUID], found: _Found) -> None:
+        """Store rows in one transaction; where one of them is refused, the others without it."""
+        try:
+            found.counted |= await self._write_at_once(rows, keys)
+        except (psycopg.DataError, psycopg.IntegrityError, AuroraError) as error:
+            if isinstance(error, Unavailable):
+                raise
+            found.failures += 1
+            if found.failures > MAX_REFUSALS:
+                raise
+            if len(rows) == 1:
+                log.warning("usage_event_refused", error=type(error).__name__)
+                found.refused |= dict.fromkeys(rows, _refusal(error))
+                return
+            places = sorted(rows)
+            for half in (places[: len(places) // 2], places[len(places) // 2 :]):
+                await self._write({place: rows[place] for place in half}, keys, found)
+
+    async def _write_at_once(
+        self, rows: Mapping[bytes, Row], keys: Sequence[UUID]
+    ) -> Mapping[bytes, bytes]:
+        for attempt in range(1, BUSY_ATTEMPTS + 1):
+            try:
+                async with transaction(
+                    self._writers, PLATFORM, statement_timeout_ms=STATEMENT_TIMEOUT_MS
+                ) as conn:
+                    outcome = await service.store_rows(conn, rows)
+                    if keys:
+                        await service.touch_api_keys(conn, keys)
+            except DatabaseBusy:
+                # A deadlock or a timeout: PostgreSQL has rolled it back for certain.
+                if attempt == BUSY_ATTEMPTS:
+                    raise
+                await asyncio.sleep(attempt * BUSY_DELAY_S)
+            else:
+                return outcome.counted
+        raise AssertionError("unreachable")
+
+    def _due(self, keys: set[UUID]) -> list[UUID]:
+        """Return the keys whose use is to be written down: each once a minute."""
+        now_s = time.monotonic()
+        due = sorted(key for key in keys if self._touched.get(key, now_s) <= now_s)
+        if len(self._touched) > MAX_TOUCHED:
+            self._touched.clear()
+        self._touched |= dict.fromkeys(due, now_s + TOUCH_EVERY_S)
+        return due
+
+
+def _fail(group: Sequence[_Waiting], error: Exception) -> None:
+    for waiting in group:
+        if not waiting.done.done():
+            waiting.done.set_exception(error)
+
+
+def _refusal(error: Exception) -> tuple[str, str]:
+    if isinstance(error, AuroraError):
+        return error.code, error.detail
+    return "event_refused", "The database does not take this event."
