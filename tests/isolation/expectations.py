@@ -58,7 +58,7 @@ RELATIONS: Final[dict[str, Rule]] = {
         updates=_each(
             ADMINS,
             "name domain email phone address city postal_code country org_number vat_number"
-            " billing_email invoice_reference settings",
+            " org_number_unverified vat_number_unverified billing_email invoice_reference settings",
         ),
     ),
     "public.users": Rule(
@@ -73,7 +73,11 @@ RELATIONS: Final[dict[str, Rule]] = {
     "public.api_keys": Rule(
         reads=MEMBERS | TENANT,
         inserts=ADMINS,
-        updates=_each(ADMINS, "name description status allowed_origins ip_whitelist"),
+        updates=_each(
+            ADMINS,
+            "name description scopes status not_before expires_at allowed_origins ip_whitelist"
+            " metadata",
+        ),
         hidden=frozenset({"key", "key_hash"}),
         row={"created_by": ""},
     ),
@@ -121,6 +125,7 @@ RELATIONS: Final[dict[str, Rule]] = {
     "public.exchange_rates": PLATFORM,
     "public.late_interest_rates": PLATFORM,
     "app.clock": PLATFORM,
+    "public.gate_changes": PLATFORM,
     "auth.users": PLATFORM,
     "aurora.migrations": PLATFORM,
 }
@@ -191,6 +196,10 @@ FUNCTIONS |= dict.fromkeys(
         "app.strip_usage",
         "app.keep_dead_keys_dead",
         "app.expire_api_keys",
+        "app.take_over_limits",
+        "app.touch_api_keys",
+        "app.note_gate_change",
+        "app.fold_gate_changes",
         "app.notify_members",
         "app.limit_new_key",
         "app.billing_moment",

@@ -11,7 +11,7 @@ from aurora.db.transaction import Actor, person, tenant
 ORGANIZATIONS: Final = {"A": UUID("aaaaaaaa-0000-4000-8000-000000000000"),
                         "B": UUID("bbbbbbbb-0000-4000-8000-000000000000")}  # fmt: skip
 # The last digit of a person's auth_id in world.sql, which is that of the membership too.
-_PLACES: Final = {"viewer": 1, "member": 2, "admin": 3, "owner": 4}
+PLACES: Final = {"viewer": 1, "member": 2, "admin": 3, "owner": 4}
 OPERATOR_AUTH_ID: Final = UUID("cccccccc-0000-4000-8000-000000000009")
 
 
@@ -30,7 +30,7 @@ class Identity:
 
 # The order matters: whoever has nothing follows somebody who has, on the same connection.
 IDENTITIES: Final = (
-    *(Identity(place, person(thing_of("A", number))) for place, number in _PLACES.items()),
+    *(Identity(place, person(thing_of("A", number))) for place, number in PLACES.items()),
     Identity("nobody", Actor("authenticated")),
     Identity("operator", person(OPERATOR_AUTH_ID)),
     Identity("anon", Actor("anon")),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tests.isolation.identities import ORGANIZATIONS, thing_of
+from tests.isolation.identities import thing_of
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def id_of(name: str, organization: str) -> str:
         Unnamed: Nobody said what the parameter means.
     """
     if name == "organization_id":
-        return str(ORGANIZATIONS[organization])
+        return str(thing_of(organization, 0))
     if name not in _NUMBERS:
         raise Unnamed(f"say in routes.py which row of world.sql the parameter {name} means")
     return str(thing_of(organization, _NUMBERS[name]))
@@ -152,8 +152,12 @@ class Attempt:
         return f"{self.route} with ids of {self.whose}: {self.url} {dict(self.query)}"
 
 
-def attempts(document: Mapping[str, Any]) -> Iterator[Attempt]:
-    """Yield the requests that the OpenAPI document allows with ids of A, of B, and of both.
+def attempts(document: Mapping[str, Any], other: str = "B") -> Iterator[Attempt]:
+    """Yield the requests that the OpenAPI document allows with ids of A, of another, and of both.
+
+    Args:
+        document: What /openapi.json says.
+        other: The letter of the other organization; C is nobody's, and its ids are missing ones.
 
     Raises:
         Unnamed: No rule names a route.
@@ -163,11 +167,11 @@ def attempts(document: Mapping[str, Any]) -> Iterator[Attempt]:
             route = f"{method.upper()} {path}"
             if route not in ROUTES:
                 raise Unnamed(f"no rule in routes.py names {route}")
-            yield from _of_operation(route, path, operation, document)
+            yield from _of_operation(route, path, operation, document, other)
 
 
 def _of_operation(
-    route: str, path: str, operation: Mapping[str, Any], document: Mapping[str, Any]
+    route: str, path: str, operation: Mapping[str, Any], document: Mapping[str, Any], other: str
 ) -> Iterator[Attempt]:
     access = ROUTES[route]
     parameters = operation.get("parameters", [])
@@ -182,17 +186,17 @@ def _of_operation(
     own = frozenset({access.own})
     yield Attempt(route, path.format(**own_path), "A", own, needed, own_body)
     if in_path:
-        foreign = {name: id_of(name, "B") for name in in_path}
-        yield Attempt(route, path.format(**foreign), "B", access.foreign, body=own_body)
+        foreign = {name: id_of(name, other) for name in in_path}
+        yield Attempt(route, path.format(**foreign), other, access.foreign, body=own_body)
     if len(in_path) > 1:
-        mixed = {**own_path, in_path[-1]: id_of(in_path[-1], "B")}
-        yield Attempt(route, path.format(**mixed), "A and B", access.foreign, body=own_body)
+        mixed = {**own_path, in_path[-1]: id_of(in_path[-1], other)}
+        yield Attempt(route, path.format(**mixed), f"A and {other}", access.foreign, body=own_body)
     for name in in_query:
-        query = {name: id_of(name, "B")}
-        yield Attempt(route, path.format(**own_path), "B", access.foreign, query, own_body)
+        query = {name: id_of(name, other)}
+        yield Attempt(route, path.format(**own_path), other, access.foreign, query, own_body)
     if schema is not None:
-        body = _example(schema, document, "B")
-        yield Attempt(route, path.format(**own_path), "B", access.foreign, body=body)
+        body = _example(schema, document, other)
+        yield Attempt(route, path.format(**own_path), other, access.foreign, body=body)
 
 
 def _is_needed(parameter: Mapping[str, Any]) -> bool:

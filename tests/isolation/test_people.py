@@ -140,7 +140,9 @@ async def test_an_admin_makes_a_key_that_nobody_can_read_back(alone: Pool) -> No
             await ran(alone, OWNER, f"select {column} from api_keys")
 
 
-@pytest.mark.parametrize("column", ["rate_limit_per_hour", "key_hash", "status", "last_used_at"])
+@pytest.mark.parametrize(
+    "column", ["rate_limit_per_hour", "burst_per_second", "status", "last_used_at"]
+)
 async def test_nobody_chooses_what_a_key_is_worth(column: str, alone: Pool) -> None:
     statement = (
         f"insert into api_keys (organization_id, key, name, {column}) values (%s, %s, 'N', null)"

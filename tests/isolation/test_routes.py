@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any
+import re
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Final
 
 import httpx
 import psycopg
@@ -12,11 +13,15 @@ from psycopg.conninfo import make_conninfo
 from tests.isolation.catalogue import relations
 from tests.isolation.conftest import LOGIN
 from tests.isolation.expectations import rule_of
-from tests.isolation.identities import ORGANIZATIONS, thing_of
-from tests.isolation.routes import LIMITED, ROUTES, Unnamed, attempts
+from tests.isolation.identities import ORGANIZATIONS, PLACES, thing_of
+from tests.isolation.routes import LIMITED, ROUTES, Attempt, Unnamed, attempts
 
 from aurora.apps.api.app import build
 from aurora.core.secrets import generate_api_key, generate_service_token
+from aurora.features.organizations import api as organizations_api
+from aurora.features.organizations import members_api
+from aurora.features.organizations.authority import Place
+from aurora.features.sign_in.browser import CSRF_HEADER, csrf_token
 
 # Every text of B in world.sql holds one of these.
 MARKS = ("secret b", "secret-b", "hotel-b")
@@ -39,36 +44,55 @@ def contents(admin: psycopg.Connection[Any], organization: str) -> list[tuple[st
 
 
 class Client:
-    """The application in this process, asked as nobody or with the key of A."""
+    """The application in this process, asked as nobody, with the key of A, or by people of A."""
 
-    def __init__(self, http: httpx.AsyncClient, document: dict[str, Any], key: str) -> None:
-        self.http, self.document, self.key = http, document, key
+    def __init__(
+        self, http: httpx.AsyncClient, document: dict[str, Any], headers: dict[str, dict[str, str]]
+    ) -> None:
+        self.http, self.document, self.headers = http, document, headers
 
-    async def ask(self, attempt: Any, *, signed: bool) -> httpx.Response:
+    async def ask(self, attempt: Attempt, who: str) -> httpx.Response:
         """Make a request."""
-        headers = {"authorization": f"Bearer {self.key}"} if signed else {}
         body = {} if attempt.body is None else {"json": attempt.body}
         return await self.http.request(
-            attempt.method, attempt.url, params=attempt.query, headers=headers, **body
+            attempt.method,
+            attempt.url,
+            params=attempt.query,
+            headers=self.headers.get(who, {}),
+            **body,
         )
+
+
+def sessions(admin: psycopg.Connection[Any], cookie: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Sign every person of A in; yield the place of each, and the headers of their browser."""
+    for place, number in PLACES.items():
+        token = f"session-of-{place}"
+        admin.execute(
+            "insert into sessions (auth_id, token_hash, method, user_agent_family, expires_at)"
+            " values (%s, encode(sha256(%s), 'hex'), 'link', 'Firefox', now() + interval '1 day')",
+            (thing_of("A", number), token.encode()),
+        )
+        yield place, {"cookie": f"{cookie}={token}", CSRF_HEADER: csrf_token(token)}
 
 
 @pytest.fixture
 async def client(world: str) -> AsyncIterator[Client]:
     secret = generate_api_key("production")
+    server = build(dsn=make_conninfo(world, user=LOGIN), service_token=generate_service_token())
+    app: Any = server.app
     with psycopg.connect(world) as admin:
         admin.execute(
             "update api_keys set key = %s, scopes = %s where id = %s",
             (secret.key, SCOPES, thing_of("A", 10)),
         )
-    server = build(dsn=make_conninfo(world, user=LOGIN), service_token=generate_service_token())
-    app: Any = server.app
+        headers = dict(sessions(admin, app.state.site.session_cookie))
+    headers["key"] = {"authorization": f"Bearer {secret.key}"}
     transport = httpx.ASGITransport(server)
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://aurora.example") as http,
     ):
-        yield Client(http, app.openapi(), secret.key)
+        yield Client(http, app.openapi(), headers)
 
 
 async def test_every_route_keeps_organizations_apart(world: str, client: Client) -> None:
@@ -77,13 +101,13 @@ async def test_every_route_keeps_organizations_apart(world: str, client: Client)
         before = contents(admin, "B")
         assert all(digest for name, digest in before if name.startswith("public."))
         for attempt in attempts(client.document):
-            for signed in (True, False):
+            for who in ("key", "nobody"):
                 access = ROUTES[attempt.route]
-                right = attempt.right if signed else {access.nobody}
+                right = attempt.right if who == "key" else {access.nobody}
                 if attempt.route in LIMITED:
                     right = {*right, 429}
-                answer = await client.ask(attempt, signed=signed)
-                told = f"{attempt} {'with the key of A' if signed else 'as nobody'}"
+                answer = await client.ask(attempt, who)
+                told = f"{attempt} as {who}"
                 if answer.status_code not in right:
                     wrong.append(f"{told}: {answer.status_code} {answer.text[:200]}")
                 if any(mark in answer.text.lower() for mark in MARKS):
@@ -93,14 +117,97 @@ async def test_every_route_keeps_organizations_apart(world: str, client: Client)
     assert not wrong, "\n".join(wrong)
 
 
-async def test_a_foreign_thing_is_refused_like_a_missing_one(client: Client) -> None:
-    key = {"authorization": f"Bearer {client.key}"}
-    told = []
-    for invoice in (thing_of("B", 30), thing_of("C", 30)):
-        answer = await client.http.get(f"/v1/invoices/{invoice}", headers=key)
-        body = answer.json()
-        told.append((answer.status_code, body["code"], body["detail"], body["title"]))
-    assert told[0] == told[1]
+def anonymous(answer: httpx.Response, letter: str) -> tuple[int, str]:
+    """Return an answer without the id that was asked for, and without the request's own."""
+    text = re.sub(r"req_[0-9a-f]+", "", answer.text).replace(letter.lower() * 8, "?")
+    return answer.status_code, text
+
+
+def names_another(attempt: Attempt) -> bool:
+    """Whether an id of B is in the request, and the answer is not about how often one asked."""
+    said = f"{attempt.url} {attempt.query} {attempt.body}"
+    return str(ORGANIZATIONS["B"])[:9] in said and attempt.route not in LIMITED
+
+
+@pytest.mark.parametrize("who", ["key", *PLACES])
+async def test_what_is_anothers_is_refused_like_what_is_missing(
+    who: str, world: str, client: Client
+) -> None:
+    """By every route: of B's ids and of nobody's the same is said, and nothing of B changes."""
+    wrong = []
+    with psycopg.connect(world) as admin:
+        before = contents(admin, "B")
+        pairs = zip(attempts(client.document, "B"), attempts(client.document, "C"), strict=True)
+        for foreign, missing in pairs:
+            if not names_another(foreign):
+                continue
+            told = [
+                anonymous(await client.ask(attempt, who), letter)
+                for attempt, letter in ((foreign, "B"), (missing, "C"))
+            ]
+            allowed = ROUTES[foreign.route].foreign | {403, 404}
+            if told[0] != told[1] or told[0][0] not in allowed:
+                wrong.append(f"{foreign}: {told[0]} and of what is missing {told[1]}")
+            if any(mark in told[0][1].lower() for mark in MARKS):
+                wrong.append(f"{foreign}: tells of B: {told[0]}")
+        if contents(admin, "B") != before:
+            wrong.append("something changed B")
+    assert not wrong, "\n".join(wrong)
+
+
+# What a person may have done by the platform, once the door has looked at their place: rows and
+# columns that no person writes. All others are asked for with the person's own rights.
+BY_THE_PLATFORM: Final = (
+    "POST /v1/organizations/{organization_id}/erase",
+    "GET /v1/organizations/{organization_id}/export",
+    "POST /v1/organizations/{organization_id}/status",
+    "POST /v1/organizations/{organization_id}/invitations",
+    "POST /v1/organizations/{organization_id}/invitations/{invitation_id}/resend",
+    "DELETE /v1/organizations/{organization_id}/invitations/{invitation_id}",
+    "DELETE /v1/organizations/{organization_id}",
+    "POST /v1/organizations/{organization_id}/restore",
+)
+
+
+async def reached_past_the_doors(
+    world: str, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
+    """Return what the owner of A reaches of B while the doors take everybody for an owner."""
+
+    async def everybodys_owner(*_: object) -> Place:
+        return Place("owner", thing_of("A", 4))
+
+    for module in (organizations_api, members_api):
+        monkeypatch.setattr(module, "place_of", everybodys_owner)
+    wrong = []
+    with psycopg.connect(world) as admin:
+        before = contents(admin, "B")
+        for attempt in attempts(client.document):
+            if not names_another(attempt) or attempt.route in BY_THE_PLATFORM:
+                continue
+            answer = await client.ask(attempt, "owner")
+            if answer.status_code not in ROUTES[attempt.route].foreign | {403, 404}:
+                wrong.append(f"{attempt}: {answer.status_code} {answer.text[:200]}")
+            if any(mark in answer.text.lower() for mark in MARKS):
+                wrong.append(f"{attempt}: tells of B")
+        if contents(admin, "B") != before:
+            wrong.append("something changed B")
+    return wrong
+
+
+async def test_postgresql_keeps_people_apart_where_a_door_forgets_to(
+    world: str, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await reached_past_the_doors(world, client, monkeypatch) == []
+
+
+async def test_a_door_that_forgets_is_seen_where_postgresql_forgets_too(
+    world: str, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with psycopg.connect(world, autocommit=True) as admin:
+        admin.execute("alter table users disable row level security")
+    wrong = await reached_past_the_doors(world, client, monkeypatch)
+    assert any("GET" in line and "/users/" in line and "tells of B" in line for line in wrong)
 
 
 async def test_a_route_that_no_rule_names_fails(client: Client) -> None:

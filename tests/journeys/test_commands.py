@@ -38,6 +38,7 @@ KEY = {
     *("id", "created_at", "updated_at", "organization_id", "key_prefix", "name", "description"),
     *("kind", "environment", "scopes", "rate_limit_tier", "rate_limit_per_hour", "status"),
     *("last_used_at", "expires_at", "revoked_at", "allowed_origins", "ip_whitelist"),
+    *("burst_per_second", "not_before", "rotated_from", "metadata"),
 }
 SUBSCRIPTION = {
     *("id", "created_at", "organization_id", "plan_id", "plan_name", "price_monthly"),

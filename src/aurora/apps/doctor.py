@@ -76,13 +76,16 @@ async def _login(where: Database) -> Finding:
         name = await _value(conn, "select current_user")
         powers = await _value(
             conn,
-            "select concat_ws(', ', case when rolsuper then 'superuser' end, "
-            "case when rolbypassrls then 'bypasses row level security' end) "
-            "from pg_roles where rolname = current_user",
+            "select concat_ws(' and ', case when r.rolsuper then 'is superuser' end, "
+            "case when r.rolbypassrls then 'bypasses row level security' end, "
+            "case when r.rolcreaterole then 'may make roles' end, "
+            "(select 'owns the tables, which row level security does not bind' from pg_class c "
+            "where c.relowner = r.oid and c.relnamespace = 'public'::regnamespace limit 1)) "
+            "from pg_roles r where r.rolname = current_user",
         )
     if powers:
         return Finding(
-            "login", "warning", f"{name} is {powers}; let the application log in as aurora_app"
+            "login", "warning", f"{name} {powers}; let the application log in as aurora_app"
         )
     return Finding("login", "ok", f"{name} may do nothing by itself")
 

@@ -31,7 +31,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "subscriptions": ("tables.sql", "logic.sql"),
     "usage": ("tables.sql", "logic.sql", "rollups.sql", "policies.sql"),
     "limits": ("tables.sql", "leases.sql", "logic.sql"),
-    "gate": (),
+    "gate": ("tables.sql", "logic.sql"),
     "widgets": ("tables.sql", "logic.sql"),
     "invoices": (
         "tables.sql",

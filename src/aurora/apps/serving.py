@@ -86,6 +86,8 @@ async def serve(
         demo_key_prefix=demo_key_prefix,
         public_url=settings.address(),
         access_tokens=settings.access_tokens(),
+        key_lease_ms=settings.key_lease_ms,
+        key_cache_records=settings.key_cache_records,
     )
     server = _Server(
         uvicorn.Config(
@@ -94,6 +96,8 @@ async def serve(
             log_config=None,
             access_log=False,
             server_header=False,
+            # Whose word counts about a caller's address is AURORA_TRUSTED_PROXIES' business.
+            proxy_headers=False,
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=DRAIN_TIMEOUT_S,

@@ -50,6 +50,9 @@ class Settings(BaseSettings):
         mail_from: Who mail comes from.
         supabase_url: The Supabase project whose people sign in here, by its published keys.
         supabase_jwt_secret: The same by its shared secret (HS256).
+        key_lease_ms: How long a process may trust what it remembers of keys without proof that
+            nothing has changed, in milliseconds.
+        key_cache_records: How many keys a process remembers, about 0.4 kB each.
     """
 
     model_config = SettingsConfigDict(env_prefix="AURORA_", extra="ignore")
@@ -66,6 +69,8 @@ class Settings(BaseSettings):
     mail_from: str = "aurora@localhost.localdomain"
     supabase_url: str | None = None
     supabase_jwt_secret: SecretStr | None = None
+    key_lease_ms: int = Field(1000, ge=100, le=60_000)
+    key_cache_records: int = Field(1_000_000, ge=1_000, le=10_000_000)
 
     @field_validator("smtp_url")
     @classmethod

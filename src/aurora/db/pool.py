@@ -18,6 +18,7 @@ Pool = AsyncConnectionPool[Connection]
 OPEN_TIMEOUT_S: Final = 10.0
 CONNECT_TIMEOUT_S: Final = 5
 BORROW_TIMEOUT_S: Final = 10.0
+UNACKNOWLEDGED_TIMEOUT_MS: Final = 15_000
 # Callers that may wait for a connection. One more is refused at once: a queue that cannot be
 # served within BORROW_TIMEOUT_S only makes everybody late.
 MAX_WAITING: Final = 1_000
@@ -39,16 +40,9 @@ async def open_pool(dsn: str, *, min_size: int = 1, max_size: int = 8, name: str
     Raises:
         DatabaseUnavailable: No connection within OPEN_TIMEOUT_S seconds.
     """
-    options: dict[str, Any] = {
-        # transaction() sends BEGIN itself, together with the identity, in one message.
-        "autocommit": True,
-        "prepare_threshold": None,
-        "application_name": name,
-        "connect_timeout": CONNECT_TIMEOUT_S,
-    }
     pool: Pool = AsyncConnectionPool(
         dsn,
-        kwargs=options,
+        kwargs=_options(name),
         min_size=min_size,
         max_size=max_size,
         name=name,
@@ -68,6 +62,30 @@ async def open_pool(dsn: str, *, min_size: int = 1, max_size: int = 8, name: str
         await pool.close()
         raise
     return pool
+
+
+async def open_connection(dsn: str, *, name: str) -> Connection:
+    """Open a connection of one's own, which listens or is asked again and again.
+
+    Raises:
+        psycopg.OperationalError: The server does not answer.
+    """
+    return await psycopg.AsyncConnection.connect(dsn, **_options(name))
+
+
+def _options(name: str) -> dict[str, Any]:
+    return {
+        # transaction() sends BEGIN itself, together with the identity, in one message.
+        "autocommit": True,
+        "prepare_threshold": None,
+        "application_name": name,
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        # A network that swallows everything is noticed by the kernel and not only by who waits.
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": UNACKNOWLEDGED_TIMEOUT_MS,
+    }
 
 
 async def _refuse_dead(connection: Connection) -> None:

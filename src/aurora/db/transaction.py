@@ -28,6 +28,7 @@ __all__ = [
     "person",
     "tenant",
     "transaction",
+    "transaction_on",
 ]
 
 Role = Literal["service_role", "tenant", "authenticated", "anon"]
@@ -154,14 +155,13 @@ async def transaction(
     try:
         connection = await pool.getconn()
         try:
-            await connection.execute(
-                _opening(connection, acting_as, read_only, statement_timeout_ms)
-            )
-            yield connection
-            await _commit(connection)
-        except BaseException:
-            await _abandon(connection)
-            raise
+            async with transaction_on(
+                connection,
+                acting_as,
+                read_only=read_only,
+                statement_timeout_ms=statement_timeout_ms,
+            ):
+                yield connection
         finally:
             # With a reset callback this only queues: it cannot be interrupted half-way. Whatever
             # state a second cancellation left behind, the pool rolls back or closes.
@@ -169,6 +169,28 @@ async def transaction(
     except psycopg.Error as error:
         if translated := translate(error):
             raise translated from error
+        raise
+
+
+@asynccontextmanager
+async def transaction_on(
+    connection: Connection,
+    acting_as: Actor,
+    *,
+    read_only: bool = False,
+    statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
+) -> AsyncIterator[Connection]:
+    """As `transaction`, on a connection that is held for more than that (it must be idle).
+
+    Raises:
+        psycopg.Error: What the database refused, as it said it.
+    """
+    try:
+        await connection.execute(_opening(connection, acting_as, read_only, statement_timeout_ms))
+        yield connection
+        await _commit(connection)
+    except BaseException:
+        await _abandon(connection)
         raise
 
 

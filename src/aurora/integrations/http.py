@@ -85,7 +85,7 @@ class Caller:
         """Return who acts in the database on this organization's data.
 
         Raises:
-            OperatorOnly: A service token without the scope: it has no rights of its own.
+            ScopeMissing: A service token that is not an operator's: it has no rights of its own.
         """
         if self.kind == "key":
             return tenant(organization_id)
@@ -95,12 +95,14 @@ class Caller:
         """Return who acts where no single organization is named.
 
         Raises:
-            OperatorOnly: The caller belongs to one organization, or is a limited service token.
+            OperatorOnly: The caller belongs to one organization.
+            ScopeMissing: A service token that is not an operator's.
         """
         if self.acts_as_platform:
             return PLATFORM
         if self.kind == "person" and self.person_id is not None:
             return person(self.person_id, email=self.email)
+        self.must_be_operator()
         raise OperatorOnly
 
     def organization(self, asked: UUID | None, *, scope: str) -> UUID:
@@ -228,14 +230,40 @@ async def read_body(receive: Receive, *, max_bytes: int) -> bytes:
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HotRequest:
-    """What a hot route gets: no framework stands between the socket and the handler."""
+    """What a hot route gets: no framework stands between the socket and the handler.
+
+    Attributes:
+        body: Read whole, within the route's limit.
+        headers: By their names in lower case; the last one where a name comes twice.
+        caller: Who sends it; None where the route is public.
+        pool: The application's connections.
+        scope: The ASGI scope: method, query string, the peer's address.
+        state: What the application holds for its rooms, such as the gate.
+    """
 
     body: bytes
     headers: Mapping[bytes, bytes]
     caller: Caller | None
     pool: Pool
+    scope: Mapping[str, Any]
+    state: Any
+
+
+@dataclass(slots=True)
+class HotAnswer:
+    """An answer of a hot route that is not simply 200 with JSON.
+
+    Attributes:
+        status: The HTTP status.
+        body: What is sent.
+        headers: In lower case, without those that every answer has.
+    """
+
+    status: int
+    body: bytes = b""
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,16 +272,18 @@ class HotRoute:
 
     Attributes:
         path: Exact path, no parameters.
-        handler: Answers the JSON body of a 200.
+        handler: Answers the JSON body of a 200, or something else as a HotAnswer.
         max_body_bytes: A larger body is refused with 413.
-        operation: The OpenAPI operation object of its POST.
+        operation: The OpenAPI operation object of its method.
         models: The structs that the operation refers to as components.
         public: True where no credentials are needed.
+        methods: What it takes; the first stands in the OpenAPI document.
     """
 
     path: str
-    handler: Callable[[HotRequest], Awaitable[bytes]]
+    handler: Callable[[HotRequest], Awaitable[bytes | HotAnswer]]
     max_body_bytes: int
     operation: Mapping[str, Any]
     models: tuple[type, ...]
     public: bool = False
+    methods: tuple[str, ...] = ("POST",)

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aurora.features.gate.decision import decide, ip_allowed, origin_allowed
-from aurora.features.gate.model import VerifyRequest
+from aurora.features.gate.cache import Cache
+from aurora.features.gate.decision import as_networks, decide, ip_allowed, origin_allowed
+from aurora.features.gate.model import KeyRow, VerifyRequest
 from aurora.features.keys.model import KeyRecord
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -25,18 +26,20 @@ def a_record(**fields: Any) -> KeyRecord:
         "id": UUID(int=1),
         "organization_id": UUID(int=2),
         "organization_status": "active",
+        "plan_id": None,
         "kind": "secret",
         "environment": "production",
         "scopes": ["aurora:read"],
         "status": "active",
+        "not_before": None,
         "expires_at": None,
         "allowed_origins": ["*"],
         "ip_whitelist": None,
         "rate_limit_tier": "basic",
         "rate_limit_per_hour": 100,
-        "metadata": {},
+        "burst_per_second": None,
     }
-    return KeyRecord(**(record | fields))
+    return Cache().compile(KeyRow(**(record | fields)))
 
 
 def decided(record: dict[str, Any], request: dict[str, Any]) -> str:
@@ -44,12 +47,18 @@ def decided(record: dict[str, Any], request: dict[str, Any]) -> str:
 
 
 ORIGIN = "https://www.hotel.example"
+PUBLISHABLE = {"kind": "publishable", "allowed_origins": [ORIGIN]}
 # What is wrong, in the order in which it is told; each wins over all that follow.
 WRONG: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("REVOKED", {"status": "revoked"}, {}),
     ("EXPIRED", {"expires_at": NOW}, {}),
+    ("NOT_YET", {"not_before": NOW + SECOND}, {}),
     ("ORGANIZATION_SUSPENDED", {"organization_status": "suspended"}, {}),
-    ("ORIGIN_DENIED", {"allowed_origins": ["https://other.example"]}, {"origin": ORIGIN}),
+    (
+        "ORIGIN_DENIED",
+        {"kind": "publishable", "allowed_origins": ["https://other.example"]},
+        {"origin": ORIGIN},
+    ),
     ("IP_DENIED", {"ip_whitelist": ["10.0.0.0/8"]}, {"ip": "192.0.2.1"}),
     ("SCOPE_MISSING", {}, {"scope": "billing:read"}),
 ]
@@ -72,12 +81,18 @@ def test_each_code_wins_over_all_that_come_after_it(place: int) -> None:
         ({"expires_at": NOW - SECOND}, {}, "EXPIRED"),
         ({"status": "expired"}, {}, "EXPIRED"),
         ({"status": "expired", "expires_at": NOW + SECOND}, {}, "EXPIRED"),
+        ({"not_before": NOW}, {}, "VALID"),
+        ({"not_before": NOW + SECOND}, {}, "NOT_YET"),
         ({"organization_status": "trial"}, {}, "VALID"),
         ({"organization_status": "cancelled"}, {}, "ORGANIZATION_SUSPENDED"),
         ({"allowed_origins": [ORIGIN]}, {}, "VALID"),
-        ({"allowed_origins": [ORIGIN]}, {"origin": ORIGIN}, "VALID"),
-        ({"allowed_origins": []}, {"origin": ORIGIN}, "ORIGIN_DENIED"),
-        ({"allowed_origins": [ORIGIN]}, {"origin": "null"}, "ORIGIN_DENIED"),
+        # Only browsers send an origin, and what a browser has, anybody has.
+        ({"allowed_origins": [ORIGIN]}, {"origin": ORIGIN}, "ORIGIN_DENIED"),
+        ({"allowed_origins": ["*"]}, {"origin": "null"}, "ORIGIN_DENIED"),
+        (PUBLISHABLE, {"origin": ORIGIN}, "VALID"),
+        (PUBLISHABLE, {}, "VALID"),
+        (PUBLISHABLE, {"origin": "null"}, "ORIGIN_DENIED"),
+        (PUBLISHABLE | {"allowed_origins": []}, {"origin": ORIGIN}, "ORIGIN_DENIED"),
         ({"ip_whitelist": ["10.0.0.0/8"]}, {"ip": "10.1.2.3"}, "VALID"),
         ({"ip_whitelist": ["10.0.0.0/8"]}, {}, "IP_DENIED"),
         ({"ip_whitelist": ["10.0.0.0/8"]}, {"ip": "not an address"}, "IP_DENIED"),
@@ -153,8 +168,10 @@ def test_an_address_is_in_its_own_network_also_when_ipv6_wraps_it(
     address: ipaddress.IPv4Address, length: int
 ) -> None:
     rule = str(ipaddress.ip_network((address, length), strict=False))
-    assert ip_allowed(str(address), [rule])
-    assert ip_allowed(f"::ffff:{address}", [rule])
+    assert ip_allowed(str(address), as_networks([rule]))
+    assert ip_allowed(f"::ffff:{address}", as_networks([rule]))
+    wrapped = [f"::ffff:{rule.split('/', maxsplit=1)[0]}/{96 + length}"]
+    assert ip_allowed(str(address), as_networks(wrapped))
 
 
 @given(address=ADDRESSES, other=ADDRESSES, length=st.integers(0, 32))
@@ -163,9 +180,9 @@ def test_the_network_decides_by_its_leading_bits(
 ) -> None:
     same = int(address) >> (32 - length) == int(other) >> (32 - length)
     rule = f"{address}/{length}"
-    assert ip_allowed(str(other), [rule]) is same
+    assert ip_allowed(str(other), as_networks([rule])) is same
 
 
 @given(text=st.text(max_size=50), rules=st.lists(st.ip_addresses().map(str), max_size=3))
 def test_no_text_breaks_the_list_of_addresses(text: str, rules: list[str]) -> None:
-    assert ip_allowed(text, rules) in (True, False)
+    assert ip_allowed(text, as_networks([*rules, text])) in (True, False)

@@ -16,7 +16,7 @@ from aurora.core.secrets import hash_key, is_well_formed
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.gate.model import VerifyRequest
-from aurora.features.gate.service import verify
+from aurora.features.gate.service import Gate
 from aurora.features.keys.model import ApiKeyNotFound
 from aurora.features.keys.service import (
     create_api_key,
@@ -122,14 +122,16 @@ async def test_a_key_without_a_limit_gets_its_tiers(tier: str, limit: int, pool:
 
 
 async def test_a_revoked_key_opens_nothing_and_stays_revoked(pool: Pool) -> None:
+    gate = Gate(pool)
     async with transaction(pool, PLATFORM) as conn:
         organization = await an_organization(conn)
         made = await a_key(conn, organization)
-        asked = VerifyRequest(key=made.key)
-        assert (await verify(conn, asked)).code == "VALID"
+    asked = VerifyRequest(key=made.key)
+    assert (await gate.verify(asked)).code == "VALID"
+    async with transaction(pool, PLATFORM) as conn:
         first = await revoke_api_key(conn, organization.id, made.record.id)
         again = await revoke_api_key(conn, organization.id, made.record.id)
-        assert (await verify(conn, asked)).code == "REVOKED"
+    assert (await gate.verify(asked)).code == "REVOKED"
     assert first.revoked_at is not None
     assert again.revoked_at == first.revoked_at
 
@@ -146,14 +148,16 @@ async def test_nobody_revokes_or_reads_the_key_of_another_organization(pool: Poo
 
 
 async def test_a_key_expires_at_its_second_and_is_written_down_later(pool: Pool) -> None:
+    gate = Gate(pool)
+    soon = clock.now() + timedelta(hours=1)
     async with transaction(pool, PLATFORM) as conn:
         organization = await an_organization(conn)
-        soon = clock.now() + timedelta(hours=1)
         made = await a_key(conn, organization, expires_at=soon)
-        with clock.freeze(soon - timedelta(microseconds=1)):
-            assert (await verify(conn, VerifyRequest(key=made.key))).code == "VALID"
-        with clock.freeze(soon):
-            assert (await verify(conn, VerifyRequest(key=made.key))).code == "EXPIRED"
+    with clock.freeze(soon - timedelta(microseconds=1)):
+        assert (await gate.verify(VerifyRequest(key=made.key))).code == "VALID"
+    with clock.freeze(soon):
+        assert (await gate.verify(VerifyRequest(key=made.key))).code == "EXPIRED"
+    async with transaction(pool, PLATFORM) as conn:
         assert await expire_api_keys(conn) == 0
         past = await a_key(conn, organization, expires_at=clock.now() - timedelta(seconds=1))
         assert await expire_api_keys(conn) == 1
@@ -163,10 +167,10 @@ async def test_a_key_expires_at_its_second_and_is_written_down_later(pool: Pool)
 async def test_the_gate_tells_a_typo_from_a_key_nobody_has(pool: Pool) -> None:
     async with transaction(pool, PLATFORM) as conn:
         made = await a_key(conn, await an_organization(conn))
-        typo = made.key[:-1] + ("a" if made.key[-1] != "a" else "b")
-        assert (await verify(conn, VerifyRequest(key=typo))).code == "MALFORMED"
-        unknown = "tro_test_DemoKeyForTryingAuroraOut12uJbbW"
-        assert (await verify(conn, VerifyRequest(key=unknown))).code == "NOT_FOUND"
+    typo = made.key[:-1] + ("a" if made.key[-1] != "a" else "b")
+    assert (await Gate(pool).verify(VerifyRequest(key=typo))).code == "MALFORMED"
+    unknown = "tro_test_DemoKeyForTryingAuroraOut12uJbbW"
+    assert (await Gate(pool).verify(VerifyRequest(key=unknown))).code == "NOT_FOUND"
 
 
 async def test_owners_are_found_and_unknown_ids_left_out(pool: Pool) -> None:

@@ -15,6 +15,7 @@ import pytest
 from aurora.apps.api.app import build
 from aurora.core.secrets import generate_service_token
 from aurora.db.pool import Pool
+from aurora.features.gate.service import Gate
 from aurora.integrations import jobs
 from aurora.integrations.http import Caller, caller_of
 
@@ -34,7 +35,7 @@ class House:
         server = build(dsn="", service_token=self.token)
         app: Any = server.app
         app.state.pool = self.pool
-        server.pool = lambda: self.pool
+        app.state.gate = Gate(self.pool)
         headers = {}
         if caller is None:
             headers = {"authorization": f"Bearer {self.token}"}

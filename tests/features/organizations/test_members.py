@@ -237,7 +237,7 @@ async def test_from_invitation_to_member_over_a_socket_and_through_the_outbox(
             while not (found := list((tmp_path / "outbox").glob("*.eml"))):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
             mail = email.message_from_bytes(found[0].read_bytes(), policy=email.policy.default)
-            link = re.search(r"https://aurora\.example\S+token=([\w-]+)", mail.get_content())
+            link = re.search(r"https://aurora\.example\S+#token=([\w-]+)", mail.get_content())
             assert link
             assert mail["Subject"] == "Invitasjon til Blåbær Hotell"
             taken = await client.post("/v1/invitations/accept", json={"token": link[1]})

@@ -22,8 +22,10 @@ from aurora.apps.api.server import InternalError, MethodNotAllowed, Server
 from aurora.core import clock
 from aurora.core.errors import AuroraError, Invalid, Malformed, NotFound
 from aurora.db.migrator import check_schema
-from aurora.db.pool import Pool, open_pool
+from aurora.db.pool import open_pool
 from aurora.db.transaction import PLATFORM, transaction
+from aurora.features.gate.model import LEASE_MS, MAX_RECORDS
+from aurora.features.gate.service import Gate
 from aurora.features.sign_in.browser import Site
 from aurora.integrations.access_tokens import AccessTokens
 from aurora.integrations.http import problem
@@ -48,6 +50,8 @@ def build(
     demo_key_prefix: str | None = None,
     public_url: str = DEFAULT_URL,
     access_tokens: AccessTokens | None = None,
+    key_lease_ms: int = LEASE_MS,
+    key_cache_records: int = MAX_RECORDS,
 ) -> Server:
     """Return the ASGI application; its lifespan opens and closes the pool.
 
@@ -58,6 +62,8 @@ def build(
         demo_key_prefix: Shown on the start page where the demo organization is there.
         public_url: Where people reach it; cookies and links follow from this, not from requests.
         access_tokens: Verifies Supabase's, where they are accepted.
+        key_lease_ms: How old the gate's proof may be that no key has changed, in milliseconds.
+        key_cache_records: How many keys the gate remembers.
 
     Raises:
         PublicUrlInvalid: Cookies would travel in the clear.
@@ -68,9 +74,13 @@ def build(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         pool = await open_pool(dsn, max_size=pool_size, name="aurora-api")
         app.state.pool = pool
+        gate = Gate(pool, lease_ms=key_lease_ms, max_records=key_cache_records)
+        app.state.gate = gate
+        gate.start(dsn)
         try:
             yield
         finally:
+            await gate.stop()
             await pool.close()
 
     app = FastAPI(
@@ -93,12 +103,8 @@ def build(
     _add_problems(app)
     _add_hot_operations(app)
 
-    def pool() -> Pool:
-        opened: Pool = app.state.pool
-        return opened
-
     doorkeeper = Doorkeeper(service_token, site, access_tokens)
-    return Server(app, hot=house.hot_routes(), doorkeeper=doorkeeper, pool=pool)
+    return Server(app, hot=house.hot_routes(), doorkeeper=doorkeeper, state=app.state)
 
 
 def _add_probes(app: FastAPI) -> None:
@@ -207,7 +213,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     }
     document["security"] = [{"bearer": []}, {"api_key": []}, {"session": []}]
     for route in hot:
-        document["paths"][route.path] = {"post": dict(route.operation)}
+        document["paths"][route.path] = {route.methods[0].lower(): dict(route.operation)}
     refused = {
         "description": "Refused; `code` says why.",
         "content": {

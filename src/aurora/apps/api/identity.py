@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from aurora.core.errors import Forbidden, Unauthorized
+from aurora.core.errors import AuroraError, Forbidden, Unauthorized
 from aurora.core.secrets import equal, is_service_token
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, transaction
-from aurora.features.gate.model import VerifyRequest
-from aurora.features.gate.service import is_worth_looking_up, verify
+from aurora.features.gate.model import HTTP_STATUS, Verdict, VerifyRequest
+from aurora.features.gate.service import Gate
 from aurora.features.sign_in.browser import CSRF_HEADER, Site, check_csrf, cookie
 from aurora.features.sign_in.model import MAX_TOKEN_CHARACTERS
 from aurora.features.sign_in.service import find_session, is_operator
@@ -32,6 +32,18 @@ class KeyRefused(Unauthorized):
     """The key does not open anything; `reason` says why, as the gate's code."""
 
     code, title = "key_refused", "The API key is not accepted"
+
+
+class KeyLimited(AuroraError):
+    """The key has used what it may use for now; `reason` says of what, as the gate's code."""
+
+    status, code, title = 429, "key_limited", "The key has used what it may for now"
+
+
+class GateUnavailable(AuroraError):
+    """Whether the key is alive is not known at the moment, so it opens nothing."""
+
+    status, code, title = 503, "gate_unavailable", "The key cannot be checked at the moment"
 
 
 class SecretKeyNeeded(Forbidden):
@@ -55,7 +67,7 @@ class Doorkeeper:
     access_tokens: AccessTokens | None = None
 
     async def identify(
-        self, method: str, path: str, headers: Mapping[bytes, bytes], pool: Pool
+        self, method: str, path: str, headers: Mapping[bytes, bytes], gate: Gate
     ) -> Caller | None:
         """Return who sends this; None when no credentials came, or an old cookie.
 
@@ -64,11 +76,12 @@ class Doorkeeper:
             KeyRefused: The same for a key, with the reason.
             CsrfRefused: A living session's cookie came without proof that the person meant it.
         """
+        pool = gate.pool
         credential = _credential(headers)
         if credential is None:
             return await self._from_cookie(method, path, headers, pool)
         if credential.startswith("tro_"):
-            return await _from_key(credential, headers, pool)
+            return await self._from_key(credential, headers, gate)
         if equal(credential, self.service_token):
             return OPERATOR
         if is_service_token(credential):
@@ -106,18 +119,32 @@ class Doorkeeper:
             is_operator=found.is_operator,
         )
 
+    async def _from_key(
+        self, credential: str, headers: Mapping[bytes, bytes], gate: Gate
+    ) -> Caller:
+        origin = _text(headers, b"origin")
+        if self.site.is_own(origin):
+            # Somebody tries a key out on this platform's own pages, where it is not published.
+            origin = None
+        verdict = await gate.verify(VerifyRequest(key=credential, origin=origin))
+        if not verdict.valid:
+            raise refusal_of(verdict)
+        if verdict.kind == "publishable":
+            raise SecretKeyNeeded
+        return Caller("key", verdict.organization_id, verdict.key_id, frozenset(verdict.scopes))
 
-async def _from_key(credential: str, headers: Mapping[bytes, bytes], pool: Pool) -> Caller:
-    asked = VerifyRequest(key=credential, origin=_text(headers, b"origin"))
-    if not is_worth_looking_up(asked):
-        raise KeyRefused("This is not an API key: its checksum is wrong.", reason="MALFORMED")
-    async with transaction(pool, PLATFORM, read_only=True) as conn:
-        verdict = await verify(conn, asked)
-    if not verdict.valid:
-        raise KeyRefused(f"The API key is not accepted: {verdict.code}.", reason=verdict.code)
-    if verdict.kind == "publishable":
-        raise SecretKeyNeeded
-    return Caller("key", verdict.organization_id, verdict.key_id, frozenset(verdict.scopes))
+
+def refusal_of(verdict: Verdict) -> AuroraError:
+    """Return the refusal with which this platform's own interface answers for the gate."""
+    if verdict.code == "UNAVAILABLE":
+        return GateUnavailable(retry_after_s=1)
+    if verdict.limits is not None and HTTP_STATUS[verdict.code] == KeyLimited.status:
+        return KeyLimited(
+            f"The API key is not accepted for now: {verdict.code}.",
+            reason=verdict.code,
+            retry_after_s=verdict.limits.retry_after_s,
+        )
+    return KeyRefused(f"The API key is not accepted: {verdict.code}.", reason=verdict.code)
 
 
 async def _from_service_token(credential: str, method: str, pool: Pool) -> Caller:

@@ -10,15 +10,20 @@ from typing import Any
 import msgspec
 import structlog
 from starlette.datastructures import MutableHeaders
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aurora.core.errors import AuroraError, Malformed, Unauthorized
 from aurora.core.ids import request_id as new_request_id
-from aurora.db.pool import Pool
 from aurora.db.transaction import named
 from aurora.integrations.compression import EncodingUnsupported
-from aurora.integrations.http import NO_STORE, Caller, HotRequest, HotRoute, problem, read_body
+from aurora.integrations.http import (
+    Caller,
+    HotAnswer,
+    HotRequest,
+    HotRoute,
+    problem,
+    read_body,
+)
 
 from .identity import Doorkeeper
 
@@ -28,6 +33,13 @@ MAX_JSON_DEPTH = 64
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,100}", re.ASCII)
 UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 SECURITY_HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
+# Of every answer of a hot route; what is nobody's business to keep is never stored.
+HOT_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+]
+JSON_HEADERS = [(b"content-type", b"application/json")]
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +69,7 @@ class Server:
         app: The FastAPI application for everything that is not hot.
         hot: Routes that no framework stands before.
         doorkeeper: Knows who sends a request.
-        pool: Opened by the application's lifespan, so it is asked for at each request.
+        state: The application's; its lifespan puts the pool and the gate there.
     """
 
     def __init__(
@@ -66,9 +78,9 @@ class Server:
         *,
         hot: tuple[HotRoute, ...],
         doorkeeper: Doorkeeper,
-        pool: Callable[[], Pool],
+        state: Any,
     ) -> None:
-        self.app, self.doorkeeper, self.pool = app, doorkeeper, pool
+        self.app, self.doorkeeper, self.state = app, doorkeeper, state
         self.hot = {route.path: route for route in hot}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,11 +88,23 @@ class Server:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        sent = headers.get(b"x-request-id", b"").decode("latin-1")
-        request_id = sent if REQUEST_ID.fullmatch(sent) else new_request_id()
+        sent = headers.get(b"x-request-id")
+        if sent is None or not REQUEST_ID.fullmatch(request_id := sent.decode("latin-1")):
+            request_id = new_request_id()
         scope["aurora.request_id"] = request_id
+        route = self.hot.get(scope["path"])
+        if route is not None:
+            await self._serve_hot(route, scope, headers, receive, send)
+        else:
+            await self._serve_marked(scope, headers, receive, send)
+
+    async def _serve_marked(
+        self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
+        """Serve what goes through the framework, and mark its answer."""
+        began = time.perf_counter()
+        request_id = scope["aurora.request_id"]
         status = 0
 
         async def send_marked(message: Message) -> None:
@@ -116,16 +140,8 @@ class Server:
     async def _serve(
         self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send
     ) -> None:
-        if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
-            raise HeadersTooLarge(f"The headers may have at most {MAX_HEADER_BYTES:,} bytes.")
-        if headers.get(b"content-encoding", b"identity").lower() not in (b"", b"identity"):
-            raise EncodingUnsupported("Send the body without a Content-Encoding.")
-        route = self.hot.get(scope["path"])
-        if route is not None:
-            if scope["method"] != "POST":
-                raise MethodNotAllowed("Use POST.", allow="POST")
-            await self._serve_hot(route, scope, headers, receive, send)
-            return
+        _refuse_large_headers(scope)
+        _refuse_encoding(headers)
         _refuse_zero_bytes(scope)
         caller = await self._identify(scope, headers)
         if caller is not None:
@@ -135,11 +151,15 @@ class Server:
             body = await read_body(receive, max_bytes=MAX_BODY_BYTES)
             check_json(body)
             receive = _replay(body, receive)
+            # What was changed is in effect at this process' gate before its caller hears of it.
+            send = _after(self.state.gate.catch_up, send)
         with named(None if caller is None else caller.name, scope["aurora.request_id"]):
             await self.app(scope, receive, send)
 
     async def _identify(self, scope: Scope, headers: dict[bytes, bytes]) -> Caller | None:
-        return await self.doorkeeper.identify(scope["method"], scope["path"], headers, self.pool())
+        return await self.doorkeeper.identify(
+            scope["method"], scope["path"], headers, self.state.gate
+        )
 
     async def _serve_hot(
         self,
@@ -149,22 +169,77 @@ class Server:
         receive: Receive,
         send: Send,
     ) -> None:
-        caller = None
-        if not route.public:
-            caller = await self._identify(scope, headers)
-            if caller is None:
-                raise Unauthorized(
-                    "Send an API key or a service token as 'Authorization: Bearer …'."
-                )
+        """Serve a hot route with nothing around it that its answer does not need."""
+        try:
+            answer = await self._answer_hot(route, scope, headers, receive)
+        except ConnectionError:
+            return
+        except AuroraError as error:
+            answer = _refusal(error, scope)
+        except Exception:
+            log.exception(
+                "request_failed", request_id=scope["aurora.request_id"], path=scope["path"]
+            )
+            answer = _refusal(InternalError(), scope)
+        if isinstance(answer, bytes):
+            status, body, own = 200, answer, JSON_HEADERS
+        else:
+            status, body, own = answer.status, answer.body, answer.headers
+        marks = [
+            (b"x-request-id", scope["aurora.request_id"].encode("latin-1")),
+            (b"content-length", b"%d" % len(body)),
+        ]
+        await send(
+            {"type": "http.response.start", "status": status, "headers": HOT_HEADERS + own + marks}
+        )
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer_hot(
+        self, route: HotRoute, scope: Scope, headers: dict[bytes, bytes], receive: Receive
+    ) -> bytes | HotAnswer:
+        _refuse_large_headers(scope)
+        _refuse_encoding(headers)
+        if scope["method"] not in route.methods:
+            raise MethodNotAllowed(f"Use {route.methods[0]}.", allow=", ".join(route.methods))
+        if route.public:
+            body = await read_body(receive, max_bytes=route.max_body_bytes)
+            return await route.handler(
+                HotRequest(body, headers, None, self.state.pool, scope, self.state)
+            )
+        caller = await self._identify(scope, headers)
+        if caller is None:
+            raise Unauthorized("Send an API key or a service token as 'Authorization: Bearer …'.")
         body = await read_body(receive, max_bytes=route.max_body_bytes)
-        with named(None if caller is None else caller.name, scope["aurora.request_id"]):
-            answer = await route.handler(HotRequest(body, headers, caller, self.pool()))
-        response = Response(answer, media_type="application/json", headers=NO_STORE)
-        await response(scope, receive, send)
+        with named(caller.name, scope["aurora.request_id"]):
+            return await route.handler(
+                HotRequest(body, headers, caller, self.state.pool, scope, self.state)
+            )
 
     async def _refuse(self, error: AuroraError, scope: Scope, receive: Receive, send: Send) -> None:
         response = problem(error, instance=scope["path"], request_id=scope["aurora.request_id"])
         await response(scope, receive, send)
+
+
+def _refusal(error: AuroraError, scope: Scope) -> HotAnswer:
+    response = problem(error, instance=scope["path"], request_id=scope["aurora.request_id"])
+    # Length and no-store are every hot answer's.
+    own = [
+        (name, value)
+        for name, value in response.raw_headers
+        if name not in (b"content-length", b"cache-control")
+    ]
+    return HotAnswer(response.status_code, bytes(response.body), own)
+
+
+def _refuse_large_headers(scope: Scope) -> None:
+    if sum([len(name) + len(value) for name, value in scope["headers"]]) > MAX_HEADER_BYTES:
+        raise HeadersTooLarge(f"The headers may have at most {MAX_HEADER_BYTES:,} bytes.")
+
+
+def _refuse_encoding(headers: dict[bytes, bytes]) -> None:
+    encoding = headers.get(b"content-encoding")
+    if encoding is not None and encoding.lower() not in (b"", b"identity"):
+        raise EncodingUnsupported("Send the body without a Content-Encoding.")
 
 
 def check_json(body: bytes) -> None:
@@ -230,6 +305,17 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return first
 
     return again
+
+
+def _after(first: Callable[[], Awaitable[None]], send: Send) -> Send:
+    """Let something happen between the end of the work and the beginning of its answer."""
+
+    async def later(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await first()
+        await send(message)
+
+    return later
 
 
 def _never_stored(send: Send) -> Callable[[Message], Awaitable[None]]:

@@ -21,13 +21,13 @@ from aurora.integrations.terminal import Terminal, failing_clearly, out
 HELP = """\
 Aurora: API keys, limits, usage, and invoices for companies that sell an API.
 
-Start with [bold]aurora up[/bold]: it starts PostgreSQL, a demo organization, and the server, and
-says what to try. Every command takes [bold]--help[/bold]; those that show something take
-[bold]--json[/bold]. The database is AURORA_DATABASE_URL, or the embedded one in AURORA_HOME.
+Start with `aurora up`: it starts PostgreSQL, a demo organization, and the server, and
+says what to try. Every command takes `--help`; those that show something take
+`--json`. The database is AURORA_DATABASE_URL, or the embedded one in AURORA_HOME.
 """
 
 app = typer.Typer(
-    help=HELP, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False
+    help=HELP, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False
 )
 
 # The rooms' command groups, in the order of a customer's life.
@@ -60,7 +60,8 @@ def configure(
         str | None, typer.Option(help="In place of AURORA_DATABASE_URL.", show_default=False)
     ] = None,
     version: Annotated[
-        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say it.")
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     """Read the settings that every command stands on."""

@@ -144,6 +144,7 @@ def demo(
     events: Annotated[int | None, typer.Option(min=1, help="How many in the year.")] = None,
     seed: Annotated[int, typer.Option(help="Another seed gives another year.")] = 1,
     database_url: UrlOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Make the demo organization and its year of usage; a second time adds nothing."""
     from aurora.apps.database import database, prepare
@@ -154,7 +155,10 @@ def demo(
             if where.is_embedded:
                 asyncio.run(prepare(where))
             added = _make_demo(where.dsn, events=events, seed=seed)
-    out.print(f"{added:,} events added to the organization demo")
+    if json:
+        show({"events_added": added}, json=True)
+    else:
+        out.print(f"{added:,} events added to the organization demo")
 
 
 def _make_demo(dsn: str, *, events: int | None = None, seed: int = 1) -> int:

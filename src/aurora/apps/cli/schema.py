@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from aurora.integrations.terminal import failing_clearly, out
+from aurora.integrations.terminal import JsonOption, failing_clearly, out, show
 
 supabase = typer.Typer(help="Supabase: the same schema as a project.", no_args_is_help=True)
 
@@ -17,6 +17,7 @@ supabase = typer.Typer(help="Supabase: the same schema as a project.", no_args_i
 def export(
     directory: Annotated[Path, typer.Argument(help="Where supabase/ is written.")],
     force: Annotated[bool, typer.Option(help="Also into a folder with other files.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Write a project that the Supabase CLI accepts: configuration, migrations, seed."""
     from aurora.apps.demo import SEED
@@ -35,4 +36,7 @@ def export(
             [("seed.sql", SEED.read_text("utf-8"))],
             force=force,
         )
-    out.print(f"{len(written)} files written to {directory}/supabase")
+    if json:
+        show({"written": [str(file) for file in written]}, json=True)
+    else:
+        out.print(f"{len(written)} files written to {directory}/supabase")

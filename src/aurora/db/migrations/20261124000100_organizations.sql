@@ -452,8 +452,8 @@ grant select, insert, update on organizations, users to service_role;
 grant select on organizations, users to authenticated;
 grant select on organizations to tenant;
 grant update (
-  name, domain, email, phone, address, city, postal_code, country, org_number, vat_number, billing_email,
-  invoice_reference, settings
+  name, domain, email, phone, address, city, postal_code, country, org_number, org_number_unverified, vat_number,
+  vat_number_unverified, billing_email, invoice_reference, settings
 ) on organizations to authenticated;
 grant insert (organization_id, email, name, role, status), update (name, avatar_url, role, status)
   on users to authenticated;

@@ -21,11 +21,14 @@ create table api_keys (
 
   rate_limit_tier text not null default 'basic',
   rate_limit_per_hour integer not null default 10000,
+  burst_per_second integer,
 
   status text not null default 'active',
   last_used_at timestamptz,
+  not_before timestamptz,
   expires_at timestamptz,
   revoked_at timestamptz,
+  rotated_from uuid,
 
   allowed_origins jsonb not null default '["*"]',
   ip_whitelist jsonb,
@@ -36,6 +39,8 @@ create table api_keys (
   constraint api_keys_organization_id_id_key unique (organization_id, id),
   constraint api_keys_created_by_fkey foreign key (organization_id, created_by)
     references users (organization_id, id) on delete set null (created_by),
+  constraint api_keys_rotated_from_fkey foreign key (organization_id, rotated_from)
+    references api_keys (organization_id, id) on delete set null (rotated_from),
   constraint api_keys_key_check check (key is null),
   constraint api_keys_key_prefix_check check (key_prefix ~ '^tro_(live|test)_[0-9A-Za-z]{6}$'),
   constraint api_keys_key_hash_check check (key_hash ~ '^[0-9a-f]{64}$'),
@@ -49,6 +54,8 @@ create table api_keys (
   constraint api_keys_rate_limit_tier_check
     check (rate_limit_tier in ('demo', 'basic', 'premium', 'premium_plus')),
   constraint api_keys_rate_limit_per_hour_check check (rate_limit_per_hour >= 0),
+  constraint api_keys_burst_per_second_check check (burst_per_second > 0),
+  constraint api_keys_life_check check (not_before < expires_at),
   constraint api_keys_status_check check (status in ('active', 'revoked', 'expired')),
   constraint api_keys_revoked_check check (status <> 'revoked' or revoked_at is not null),
   constraint api_keys_allowed_origins_check check (jsonb_typeof(allowed_origins) = 'array'),
@@ -57,14 +64,18 @@ create table api_keys (
     kind <> 'publishable'
     or (scopes <@ '["widgets:embed"]' and not allowed_origins ? '*' and allowed_origins <> '[]')
   ),
-  constraint api_keys_metadata_check check (jsonb_typeof(metadata) = 'object')
+  constraint api_keys_metadata_check
+    check (jsonb_typeof(metadata) = 'object' and octet_length(metadata::text) <= 8192)
 );
 create index api_keys_organization_id_created_at_idx on api_keys (organization_id, created_at desc);
 create index api_keys_created_by_idx on api_keys (organization_id, created_by);
+create index api_keys_rotated_from_idx on api_keys (organization_id, rotated_from);
 create index api_keys_expires_at_idx on api_keys (expires_at) where status = 'active' and expires_at is not null;
 alter table api_keys enable row level security;
 comment on table api_keys is 'Keys of organizations: hash, limits, scopes. Revoked, never deleted, while usage names them.';
 comment on column api_keys.key is 'Write-only: a key given here is hashed into key_hash and the column is emptied.';
+comment on column api_keys.burst_per_second is 'Requests in any second, beside those of the hour; null: only the hour counts.';
+comment on column api_keys.rotated_from is 'The key whose place this one takes, which goes on for the overlap of the rotation.';
 comment on column api_keys.last_used_at is 'Written in batches and without an index, so that the touch stays a heap-only update.';
 
 -- Making keys, hashing what is written, and keeping dead keys dead.
@@ -169,7 +180,10 @@ begin
   if new.status = 'revoked' then
     new.revoked_at := coalesce(new.revoked_at, app.now());
   end if;
-  if old.status = 'revoked' and new.status <> 'revoked' or old.status = 'expired' and new.status = 'active' then
+  if old.status = 'revoked' and new.status <> 'revoked' or old.status = 'expired' and new.status = 'active'
+    -- Whether or not the worker has written it down yet.
+    or old.expires_at <= app.now() and new.expires_at is distinct from old.expires_at
+  then
     perform app.refuse('key_dead', 'A revoked or expired key never opens anything again: make a new one.');
   end if;
   return new;
@@ -177,18 +191,70 @@ end
 $$;
 comment on function app.keep_dead_keys_dead() is
   'Trigger: a key that was revoked or expired stays so, and revoking notes when.';
-create or replace trigger api_keys_keep_dead before update of status on api_keys
+create or replace trigger api_keys_keep_dead before update of status, expires_at on api_keys
   for each row execute function app.keep_dead_keys_dead();
+
+create or replace function app.take_over_limits() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_old public.api_keys;
+begin
+  select k.status, k.expires_at, k.rate_limit_tier, k.rate_limit_per_hour, k.burst_per_second
+  into v_old.status, v_old.expires_at, v_old.rate_limit_tier, v_old.rate_limit_per_hour, v_old.burst_per_second
+  from public.api_keys k
+  where k.organization_id = new.organization_id and k.id = new.rotated_from;
+  if v_old.status is distinct from 'active' or v_old.expires_at <= app.now() then
+    perform app.refuse('key_dead', 'Only a living key is rotated: make a new one.');
+  end if;
+  new.rate_limit_tier := v_old.rate_limit_tier;
+  new.rate_limit_per_hour := v_old.rate_limit_per_hour;
+  new.burst_per_second := v_old.burst_per_second;
+  return new;
+end
+$$;
+comment on function app.take_over_limits() is
+  'Trigger: a key that takes another''s place has its limits, whoever rotates it; the other one must be alive.';
+-- By its name it fires after api_keys_limit, which gives a person's key the limits of the plan.
+create or replace trigger api_keys_take_over before insert on api_keys
+  for each row when (new.rotated_from is not null) execute function app.take_over_limits();
+
 -- last_used_at is left out: being used is not a change.
 create or replace trigger api_keys_touch_updated_at
   before update of name, description, kind, environment, scopes, rate_limit_tier, rate_limit_per_hour,
-    status, expires_at, revoked_at, allowed_origins, ip_whitelist, metadata, key_hash
+    burst_per_second, status, not_before, expires_at, revoked_at, allowed_origins, ip_whitelist, metadata, key_hash
   on api_keys for each row execute function app.touch_updated_at();
 select app.audit_table(
   'public.api_keys', 'api_key',
-  '{organization_id,created_by,key_prefix,name,kind,environment,scopes,rate_limit_tier,rate_limit_per_hour,status,expires_at,revoked_at,allowed_origins,ip_whitelist}',
+  '{organization_id,created_by,key_prefix,name,kind,environment,scopes,rate_limit_tier,rate_limit_per_hour,burst_per_second,status,not_before,expires_at,revoked_at,rotated_from,allowed_origins,ip_whitelist}',
   p_ignored => '{created_at,last_used_at}', p_verbs => '{status=revoked:revoked,status=expired:expired}'
 );
+
+create or replace function app.touch_api_keys(p_key_hashes text[], p_used_at timestamptz[]) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_touched integer;
+begin
+  -- Rows that somebody else is writing to wait for the next batch: being used never blocks anything.
+  -- Where a minute has not passed, nothing is written.
+  with used as (
+    select h.key_hash, max(h.used_at) as used_at
+    from unnest(p_key_hashes, p_used_at) as h (key_hash, used_at)
+    group by h.key_hash
+  ), free as (
+    select k.id, used.used_at
+    from used join public.api_keys k on k.key_hash = used.key_hash
+    where k.last_used_at is null or k.last_used_at < used.used_at - interval '1 minute'
+    for no key update of k skip locked
+  )
+  update public.api_keys k set last_used_at = free.used_at from free where k.id = free.id;
+  get diagnostics v_touched = row_count;
+  return v_touched;
+end
+$$;
+comment on function app.touch_api_keys(text[], timestamptz[]) is
+  'Writes down in one go when keys were last used, to the minute; returns how many rows it wrote.';
 
 create or replace function app.expire_api_keys() returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -207,28 +273,32 @@ comment on function app.expire_api_keys() is
 -- Who may see, make, and revoke keys. `key` can only be written; neither it nor its hash is ever read by people.
 
 revoke execute on function app.base62(bigint, integer), app.crc32(bytea), app.is_api_key(text),
-  generate_api_key(text), app.hash_api_key(), app.keep_dead_keys_dead(), app.expire_api_keys() from public;
+  generate_api_key(text), app.hash_api_key(), app.keep_dead_keys_dead(), app.expire_api_keys(),
+  app.take_over_limits(), app.touch_api_keys(text[], timestamptz[]) from public;
 grant execute on function app.base62(bigint, integer), app.crc32(bytea), app.is_api_key(text),
   generate_api_key(text), app.hash_api_key() to authenticated, service_role;
-grant execute on function app.expire_api_keys() to service_role;
+grant execute on function app.expire_api_keys(), app.touch_api_keys(text[], timestamptz[]) to service_role;
 
 revoke all on api_keys from public, anon, authenticated, service_role, tenant;
 grant insert, update on api_keys to service_role;
 grant select (
   id, created_at, updated_at, organization_id, created_by, key_prefix, key_hash, name, description, kind,
-  environment, scopes, rate_limit_tier, rate_limit_per_hour, status, last_used_at, expires_at, revoked_at,
-  allowed_origins, ip_whitelist, metadata
+  environment, scopes, rate_limit_tier, rate_limit_per_hour, burst_per_second, status, last_used_at, not_before,
+  expires_at, revoked_at, rotated_from, allowed_origins, ip_whitelist, metadata
 ) on api_keys to service_role;
 grant select (
   id, created_at, updated_at, organization_id, created_by, key_prefix, name, description, kind,
-  environment, scopes, rate_limit_tier, rate_limit_per_hour, status, last_used_at, expires_at, revoked_at,
-  allowed_origins, ip_whitelist, metadata
+  environment, scopes, rate_limit_tier, rate_limit_per_hour, burst_per_second, status, last_used_at, not_before,
+  expires_at, revoked_at, rotated_from, allowed_origins, ip_whitelist, metadata
 ) on api_keys to authenticated, tenant;
--- Limits are left out: they follow what the organization bought.
+-- Limits are left out: they follow what the organization bought. The hash may be given instead of the
+-- key, so that a key made in the application never travels: a person who chooses either chooses a key.
 grant insert (
-  organization_id, created_by, key, name, description, kind, environment, scopes, expires_at, allowed_origins,
-  ip_whitelist, metadata
-), update (name, description, status, allowed_origins, ip_whitelist) on api_keys to authenticated;
+  organization_id, created_by, key, key_hash, key_prefix, name, description, kind, environment, scopes,
+  not_before, expires_at, rotated_from, allowed_origins, ip_whitelist, metadata
+), update (
+  name, description, scopes, status, not_before, expires_at, allowed_origins, ip_whitelist, metadata
+) on api_keys to authenticated;
 
 drop policy if exists "The platform acts on every key" on api_keys;
 create policy "The platform acts on every key" on api_keys to service_role using (true) with check (true);
@@ -243,8 +313,8 @@ create policy "Admins of a running organization make keys" on api_keys
     organization_id = any (array(select app.my_open_organizations('admin')))
     and (created_by is null or created_by = any (array(select app.my_users())))
   );
-drop policy if exists "Admins name and revoke keys" on api_keys;
-create policy "Admins name and revoke keys" on api_keys
+drop policy if exists "Admins change and revoke keys" on api_keys;
+create policy "Admins change and revoke keys" on api_keys
   for update to authenticated
   using (organization_id = any (array(select app.my_organizations('admin'))) or (select app.is_operator()))
   with check (organization_id = any (array(select app.my_organizations('admin'))) or (select app.is_operator()));

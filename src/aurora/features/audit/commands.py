@@ -47,7 +47,9 @@ def list_events(
     platform: Annotated[bool, typer.Option(help="Only plans, sellers, operators.")] = False,
     action: Annotated[str | None, typer.Option(help="Only this: api_key.revoked.")] = None,
     subject: Annotated[str | None, typer.Option(help="Only what was done to this id.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE_SIZE)] = DEFAULT_PAGE_SIZE,
+    limit: Annotated[
+        int, typer.Option(min=1, max=MAX_PAGE_SIZE, help="How many at most.")
+    ] = DEFAULT_PAGE_SIZE,
     json: JsonOption = False,
 ) -> None:
     """List what was changed and by whom, newest first."""

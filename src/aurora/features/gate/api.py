@@ -5,21 +5,19 @@ from __future__ import annotations
 import msgspec
 
 from aurora.core.errors import Invalid, Malformed
-from aurora.db.transaction import PLATFORM, transaction
-from aurora.features.gate import service
 from aurora.features.gate.model import MAX_VERIFY_BODY_BYTES, Verdict, VerifyRequest
+from aurora.features.gate.service import Gate
 from aurora.integrations.http import HotRequest, HotRoute
 
 _decoder = msgspec.json.Decoder(VerifyRequest)
+_encoder = msgspec.json.Encoder()
 
 
 async def post_verify(request: HotRequest) -> bytes:
     """Answer whether a request with this key may pass."""
+    gate: Gate = request.state.gate
     asked = _decode(request.body)
-    if not service.is_worth_looking_up(asked):
-        return msgspec.json.encode(service.MALFORMED)
-    async with transaction(request.pool, PLATFORM, read_only=True) as conn:
-        return msgspec.json.encode(await service.verify(conn, asked))
+    return _encoder.encode(gate.verify_at_once(asked) or await gate.verify(asked))
 
 
 def _decode(body: bytes) -> VerifyRequest:

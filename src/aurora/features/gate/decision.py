@@ -1,4 +1,4 @@
-"""The decision: one pure function over a key's record, a clock, and the request."""
+"""The gate's decision, a pure function over a key's record, a clock, and the request."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from aurora.features.gate.model import Code, VerifyRequest
-from aurora.features.keys.model import KeyRecord
+from aurora.features.keys.model import KeyRecord, Network
 
 SUSPENDED = frozenset({"suspended", "cancelled"})
+MAPPED_BITS = 96
+"""Of ::ffff:0:0/96, in which IPv6 carries IPv4 (RFC 4291, section 2.5.5.2)."""
 
 
 def decide(  # noqa: PLR0911 - one return a verdict, in the order of the interface
     record: KeyRecord, request: VerifyRequest, now: datetime
 ) -> Code:
-    """Return the gate's code for a request whose key has this record.
+    """Return the gate's code for a request whose key has this record, limits apart.
 
     The order is part of the interface: what is wrong with the key comes before what is wrong with
     the request.
@@ -25,15 +27,27 @@ def decide(  # noqa: PLR0911 - one return a verdict, in the order of the interfa
     # The clock decides, not the status: a key is refused from the very second it expires.
     if record.status == "expired" or (record.expires_at is not None and record.expires_at <= now):
         return "EXPIRED"
-    if record.organization_status in SUSPENDED:
+    if record.not_before is not None and now < record.not_before:
+        return "NOT_YET"
+    if record.account.status in SUSPENDED:
         return "ORGANIZATION_SUSPENDED"
-    if request.origin is not None and not origin_allowed(request.origin, record.allowed_origins):
+    if request.origin is not None and (
+        is_exposed(record, request) or not origin_allowed(request.origin, record.allowed_origins)
+    ):
         return "ORIGIN_DENIED"
-    if record.ip_whitelist is not None and not ip_allowed(request.ip, record.ip_whitelist):
+    if record.networks is not None and not ip_allowed(request.ip, record.networks):
         return "IP_DENIED"
     if request.scope is not None and request.scope not in record.scopes:
         return "SCOPE_MISSING"
     return "VALID"
+
+
+def is_exposed(record: KeyRecord, request: VerifyRequest) -> bool:
+    """Return whether a secret key came out of a browser, where anybody can read it.
+
+    Only browsers send Origin (Fetch standard, section 3.2), so the key stands in a page.
+    """
+    return request.origin is not None and record.kind == "secret"
 
 
 def origin_allowed(origin: str, allowed: Sequence[str]) -> bool:
@@ -55,7 +69,7 @@ def origin_allowed(origin: str, allowed: Sequence[str]) -> bool:
     return False
 
 
-def ip_allowed(ip: str | None, rules: Sequence[str]) -> bool:
+def ip_allowed(ip: str | None, networks: Sequence[Network]) -> bool:
     """Return whether an address is in one of the networks; IPv4 inside IPv6 is unwrapped."""
     if ip is None:
         return False
@@ -65,4 +79,20 @@ def ip_allowed(ip: str | None, rules: Sequence[str]) -> bool:
         return False
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
-    return any(address in ipaddress.ip_network(rule, strict=False) for rule in rules)
+    return any(address in network for network in networks)
+
+
+def as_networks(rules: Sequence[str]) -> tuple[Network, ...]:
+    """Return a key's IP list as networks; what is neither address nor network lets nobody in."""
+    found: list[Network] = []
+    for rule in rules:
+        try:
+            network = ipaddress.ip_network(rule, strict=False)
+        except ValueError:
+            continue
+        if isinstance(network, ipaddress.IPv6Network):
+            mapped = network.network_address.ipv4_mapped
+            if mapped is not None and network.prefixlen >= MAPPED_BITS:
+                network = ipaddress.ip_network((mapped, network.prefixlen - MAPPED_BITS))
+        found.append(network)
+    return tuple(found)

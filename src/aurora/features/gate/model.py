@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Final, Literal, Protocol
 from uuid import UUID
 
 import msgspec
 
-MAX_VERIFY_BODY_BYTES = 16 * 1024
+from aurora.features.keys.model import Environment, KeyRecord, Kind
+from aurora.features.limits.model import Taken
+
+MAX_BATCH: Final = 100
+"""Questions in one call of verify."""
+MAX_VERIFY_BODY_BYTES: Final = 256 * 1024
+
+LEASE_MS: Final = 1_000
+"""How old the last proof that nothing changed may be, in milliseconds (AURORA_KEY_LEASE_MS)."""
+HEARTBEATS_PER_LEASE: Final = 4
+MAX_RECORDS: Final = 1_000_000
+"""Keys a process remembers (AURORA_KEY_CACHE_RECORDS); the one used least recently goes first."""
+MAX_UNKNOWN: Final = 10_000
+"""Keys a process remembers not to exist."""
+MAX_CHANGES: Final = 10_000
+"""Changes read at once; where there are more, everything is forgotten."""
+KEEP_CHANGES: Final = timedelta(minutes=10)
+"""How long a change stays in the log after the worker saw it."""
+MAX_SILENCE_S: Final = 60.0
+"""A process that has not read the log for so long forgets everything: well below KEEP_CHANGES."""
+LOOK_UP_TIMEOUT_S: Final = 1.0
+"""How long PostgreSQL is waited for before the verdict is UNAVAILABLE."""
+MAX_LOOK_UPS: Final = 500
+"""Keys looked up at once; one more hears UNAVAILABLE, as it would by waiting."""
 
 Code = Literal[
     "VALID",
@@ -15,11 +40,33 @@ Code = Literal[
     "NOT_FOUND",
     "REVOKED",
     "EXPIRED",
+    "NOT_YET",
     "ORGANIZATION_SUSPENDED",
     "ORIGIN_DENIED",
     "IP_DENIED",
     "SCOPE_MISSING",
+    "RATE_LIMITED",
+    "QUOTA_EXCEEDED",
+    "UNAVAILABLE",
 ]
+
+HTTP_STATUS: Final[dict[Code, int]] = {
+    "VALID": 200,
+    "MALFORMED": 401,
+    "NOT_FOUND": 401,
+    "REVOKED": 401,
+    "EXPIRED": 401,
+    "NOT_YET": 401,
+    "ORGANIZATION_SUSPENDED": 403,
+    "ORIGIN_DENIED": 403,
+    "IP_DENIED": 403,
+    "SCOPE_MISSING": 403,
+    "RATE_LIMITED": 429,
+    "QUOTA_EXCEEDED": 429,
+    "UNAVAILABLE": 503,
+}
+"""What a door that answers for the gate says: 401 another key is needed, 403 another request,
+429 later, 503 the gate does not know."""
 
 
 class VerifyRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -41,14 +88,66 @@ class VerifyRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Verdict(msgspec.Struct, kw_only=True, frozen=True):
-    """Whether the request may pass, and why; only a key that exists names its organization."""
+    """Whether the request may pass, and why; only a key that exists names its organization.
+
+    What was taken of limits and quota is told where it was asked for: a request that is refused
+    before takes nothing.
+    """
 
     valid: bool
     code: Code
     organization_id: UUID | None = None
     key_id: UUID | None = None
-    environment: Literal["production", "test"] | None = None
-    kind: Literal["secret", "publishable"] | None = None
-    scopes: list[str] = []
+    environment: Environment | None = None
+    kind: Kind | None = None
+    scopes: tuple[str, ...] = ()
+    plan_id: str | None = None
     rate_limit_tier: str | None = None
     rate_limit_per_hour: int | None = None
+    limits: Taken | None = None
+
+
+class Limiter(Protocol):
+    """What the gate asks once everything else is right with a request."""
+
+    def take(self, record: KeyRecord) -> Taken | None:
+        """Take one request at once, or return None where that needs PostgreSQL."""
+
+    async def lease(self, record: KeyRecord) -> Taken:
+        """Take one request after a round trip to PostgreSQL.
+
+        Raises:
+            psycopg.Error: PostgreSQL does not answer; the verdict is UNAVAILABLE.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRow:
+    """A key as the database has it, with what matters of its organization."""
+
+    id: UUID
+    organization_id: UUID
+    organization_status: str
+    plan_id: str | None
+    kind: Kind
+    environment: Environment
+    scopes: list[str]
+    status: str
+    not_before: datetime | None
+    expires_at: datetime | None
+    allowed_origins: list[str]
+    ip_whitelist: list[str] | None
+    rate_limit_tier: str
+    rate_limit_per_hour: int
+    burst_per_second: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What changed, as pairs of organization and key hash, and the snapshot it was seen from.
+
+    A pair without a hash means every key of the organization, one without either everybody's.
+    """
+
+    seen: str
+    changed: list[tuple[str | None, str | None]]

@@ -1,39 +1,175 @@
-"""Verifying keys."""
+"""The gate of one process: remembers keys, and decides about requests that carry them."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import hashlib
+from typing import Final
+
+import psycopg
+import structlog
+
 from aurora.core import clock
+from aurora.core.errors import AuroraError
 from aurora.core.secrets import is_well_formed
-from aurora.db.transaction import Connection
+from aurora.db.pool import Pool
+from aurora.db.transaction import PLATFORM, transaction
+from aurora.features.gate import store
+from aurora.features.gate.cache import Cache
 from aurora.features.gate.decision import decide
-from aurora.features.gate.model import Verdict, VerifyRequest
-from aurora.features.keys.service import find_key_record
+from aurora.features.gate.model import (
+    LEASE_MS,
+    LOOK_UP_TIMEOUT_S,
+    MAX_LOOK_UPS,
+    MAX_RECORDS,
+    Code,
+    Limiter,
+    Verdict,
+    VerifyRequest,
+)
+from aurora.features.gate.watch import Watch, seconds
+from aurora.features.keys.model import KeyRecord
+from aurora.features.limits.model import Taken
 
-MALFORMED = Verdict(valid=False, code="MALFORMED")
-NOT_FOUND = Verdict(valid=False, code="NOT_FOUND")
+MALFORMED: Final = Verdict(valid=False, code="MALFORMED")
+NOT_FOUND: Final = Verdict(valid=False, code="NOT_FOUND")
+UNAVAILABLE: Final = Verdict(valid=False, code="UNAVAILABLE")
+
+log = structlog.get_logger(__name__)
 
 
-def is_worth_looking_up(request: VerifyRequest) -> bool:
-    """Return whether the key has the form and checksum of one: a typo costs no database work."""
-    return is_well_formed(request.key)
+class Gate:
+    """Decides about requests; one a process.
+
+    Args:
+        pool: Where keys are looked up that are not remembered.
+        limiter: Asked once everything else is right; None lets any number pass.
+        lease_ms: How old the proof may be that nothing has changed (AURORA_KEY_LEASE_MS).
+        max_records: How many keys are remembered.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        limiter: Limiter | None = None,
+        lease_ms: int = LEASE_MS,
+        max_records: int = MAX_RECORDS,
+    ) -> None:
+        self.pool, self.limiter = pool, limiter
+        self.cache = Cache(max_records=max_records)
+        self.watch = Watch(self.cache, lease_ms=lease_ms)
+        self._look_up_timeout_s = min(LOOK_UP_TIMEOUT_S, self.watch.lease_s)
+        self._looking: dict[tuple[bytes, int], asyncio.Task[KeyRecord | None]] = {}
+        self._watching: asyncio.Task[None] | None = None
+
+    def start(self, dsn: str) -> None:
+        """Begin to watch for changes; before that every request reads PostgreSQL."""
+        self._watching = asyncio.create_task(self.watch.run(dsn))
+
+    async def stop(self) -> None:
+        """Watch no longer, and use nothing that is remembered."""
+        if self._watching is not None:
+            self._watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watching
+        self.watch.forget_all()
+
+    async def catch_up(self) -> None:
+        """Let every change that is committed by now take effect here before this returns."""
+        await self.watch.catch_up(self.pool)
+
+    def verify_at_once(self, request: VerifyRequest) -> Verdict | None:
+        """Return the verdict, or None where it takes PostgreSQL to know it."""
+        digest = _digest(request.key)
+        if seconds() < self.watch.fresh_until:
+            record = self.cache.find(digest)
+            if record is not None:
+                return self._judge_at_once(record, request)
+            if self.cache.is_unknown(digest):
+                return NOT_FOUND
+        # A typo costs no look-up.
+        return None if is_well_formed(request.key) else MALFORMED
+
+    async def verify(self, request: VerifyRequest) -> Verdict:
+        """Return whether a request with this key may pass, and why."""
+        verdict = self.verify_at_once(request)
+        if verdict is not None:
+            return verdict
+        try:
+            record = await self._find(_digest(request.key))
+            if record is None:
+                return NOT_FOUND
+            code = decide(record, request, clock.now())
+            if code != "VALID" or self.limiter is None:
+                return _verdict(code, record, None)
+            taken = self.limiter.take(record) or await self.limiter.lease(record)
+        except (psycopg.Error, AuroraError, OSError, TimeoutError) as error:
+            log.warning("gate_unavailable", error=type(error).__name__)
+            return UNAVAILABLE
+        return _verdict(taken.code, record, taken)
+
+    def _judge_at_once(self, record: KeyRecord, request: VerifyRequest) -> Verdict | None:
+        code = decide(record, request, clock.now())
+        if code != "VALID" or self.limiter is None:
+            return _verdict(code, record, None)
+        taken = self.limiter.take(record)
+        return None if taken is None else _verdict(taken.code, record, taken)
+
+    async def _find(self, digest: bytes) -> KeyRecord | None:
+        if seconds() < self.watch.fresh_until:
+            record = self.cache.find(digest)
+            if record is not None:
+                return record
+        # Whoever asks for the same key meanwhile waits for the same answer, but never for one that
+        # was begun before something was forgotten.
+        generation = self.cache.generation
+        task = self._looking.get((digest, generation))
+        if task is None:
+            if len(self._looking) >= MAX_LOOK_UPS:
+                raise TimeoutError
+            task = asyncio.create_task(self._look_up(digest, generation))
+            self._looking[digest, generation] = task
+            task.add_done_callback(lambda done: self._looked_up(digest, generation, done))
+        # Not asyncio.timeout: see watch._bounded. What is late may still be remembered.
+        done, _ = await asyncio.wait({task}, timeout=self._look_up_timeout_s)
+        if not done:
+            raise TimeoutError
+        return task.result()
+
+    def _looked_up(
+        self, digest: bytes, generation: int, done: asyncio.Task[KeyRecord | None]
+    ) -> None:
+        self._looking.pop((digest, generation), None)
+        if not done.cancelled():
+            # Everybody who waited may have left: a failure then is nobody's to hear.
+            done.exception()
+
+    async def _look_up(self, digest: bytes, generation: int) -> KeyRecord | None:
+        async with transaction(self.pool, PLATFORM, read_only=True) as conn:
+            row = await store.find_key(conn, digest.hex())
+        record = None if row is None else self.cache.compile(row)
+        self.cache.keep(digest, record, generation)
+        return record
 
 
-async def verify(conn: Connection, request: VerifyRequest) -> Verdict:
-    """Return whether a request with this key may pass, and why."""
-    if not is_worth_looking_up(request):
-        return MALFORMED
-    record = await find_key_record(conn, request.key)
-    if record is None:
-        return NOT_FOUND
-    code = decide(record, request, clock.now())
+def _digest(key: str) -> bytes:
+    # A lone surrogate from a hostile body must not raise.
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+
+
+def _verdict(code: Code, record: KeyRecord, taken: Taken | None) -> Verdict:
     return Verdict(
         valid=code == "VALID",
         code=code,
-        organization_id=record.organization_id,
+        organization_id=record.account.organization_id,
         key_id=record.id,
         environment=record.environment,
         kind=record.kind,
         scopes=record.scopes,
+        plan_id=record.account.plan_id,
         rate_limit_tier=record.rate_limit_tier,
         rate_limit_per_hour=record.rate_limit_per_hour,
+        limits=taken,
     )

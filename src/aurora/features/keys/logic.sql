@@ -100,7 +100,10 @@ begin
   if new.status = 'revoked' then
     new.revoked_at := coalesce(new.revoked_at, app.now());
   end if;
-  if old.status = 'revoked' and new.status <> 'revoked' or old.status = 'expired' and new.status = 'active' then
+  if old.status = 'revoked' and new.status <> 'revoked' or old.status = 'expired' and new.status = 'active'
+    -- Whether or not the worker has written it down yet.
+    or old.expires_at <= app.now() and new.expires_at is distinct from old.expires_at
+  then
     perform app.refuse('key_dead', 'A revoked or expired key never opens anything again: make a new one.');
   end if;
   return new;
@@ -108,18 +111,70 @@ end
 $$;
 comment on function app.keep_dead_keys_dead() is
   'Trigger: a key that was revoked or expired stays so, and revoking notes when.';
-create or replace trigger api_keys_keep_dead before update of status on api_keys
+create or replace trigger api_keys_keep_dead before update of status, expires_at on api_keys
   for each row execute function app.keep_dead_keys_dead();
+
+create or replace function app.take_over_limits() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_old public.api_keys;
+begin
+  select k.status, k.expires_at, k.rate_limit_tier, k.rate_limit_per_hour, k.burst_per_second
+  into v_old.status, v_old.expires_at, v_old.rate_limit_tier, v_old.rate_limit_per_hour, v_old.burst_per_second
+  from public.api_keys k
+  where k.organization_id = new.organization_id and k.id = new.rotated_from;
+  if v_old.status is distinct from 'active' or v_old.expires_at <= app.now() then
+    perform app.refuse('key_dead', 'Only a living key is rotated: make a new one.');
+  end if;
+  new.rate_limit_tier := v_old.rate_limit_tier;
+  new.rate_limit_per_hour := v_old.rate_limit_per_hour;
+  new.burst_per_second := v_old.burst_per_second;
+  return new;
+end
+$$;
+comment on function app.take_over_limits() is
+  'Trigger: a key that takes another''s place has its limits, whoever rotates it; the other one must be alive.';
+-- By its name it fires after api_keys_limit, which gives a person's key the limits of the plan.
+create or replace trigger api_keys_take_over before insert on api_keys
+  for each row when (new.rotated_from is not null) execute function app.take_over_limits();
+
 -- last_used_at is left out: being used is not a change.
 create or replace trigger api_keys_touch_updated_at
   before update of name, description, kind, environment, scopes, rate_limit_tier, rate_limit_per_hour,
-    status, expires_at, revoked_at, allowed_origins, ip_whitelist, metadata, key_hash
+    burst_per_second, status, not_before, expires_at, revoked_at, allowed_origins, ip_whitelist, metadata, key_hash
   on api_keys for each row execute function app.touch_updated_at();
 select app.audit_table(
   'public.api_keys', 'api_key',
-  '{organization_id,created_by,key_prefix,name,kind,environment,scopes,rate_limit_tier,rate_limit_per_hour,status,expires_at,revoked_at,allowed_origins,ip_whitelist}',
+  '{organization_id,created_by,key_prefix,name,kind,environment,scopes,rate_limit_tier,rate_limit_per_hour,burst_per_second,status,not_before,expires_at,revoked_at,rotated_from,allowed_origins,ip_whitelist}',
   p_ignored => '{created_at,last_used_at}', p_verbs => '{status=revoked:revoked,status=expired:expired}'
 );
+
+create or replace function app.touch_api_keys(p_key_hashes text[], p_used_at timestamptz[]) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_touched integer;
+begin
+  -- Rows that somebody else is writing to wait for the next batch: being used never blocks anything.
+  -- Where a minute has not passed, nothing is written.
+  with used as (
+    select h.key_hash, max(h.used_at) as used_at
+    from unnest(p_key_hashes, p_used_at) as h (key_hash, used_at)
+    group by h.key_hash
+  ), free as (
+    select k.id, used.used_at
+    from used join public.api_keys k on k.key_hash = used.key_hash
+    where k.last_used_at is null or k.last_used_at < used.used_at - interval '1 minute'
+    for no key update of k skip locked
+  )
+  update public.api_keys k set last_used_at = free.used_at from free where k.id = free.id;
+  get diagnostics v_touched = row_count;
+  return v_touched;
+end
+$$;
+comment on function app.touch_api_keys(text[], timestamptz[]) is
+  'Writes down in one go when keys were last used, to the minute; returns how many rows it wrote.';
 
 create or replace function app.expire_api_keys() returns integer
 language plpgsql set search_path = pg_catalog, pg_temp

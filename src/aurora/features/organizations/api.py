@@ -186,7 +186,7 @@ async def change_organization(
     changes = body.model_dump(exclude_unset=True)
     if "settings" in changes:
         changes["settings"] = body.settings.named()
-    async with transaction(pool, PLATFORM) as conn:
+    async with transaction(pool, who.actor(organization_id)) as conn:
         place = await place_of(conn, who, organization_id)
         place.must_be("admin")
         if "slug" in changes:

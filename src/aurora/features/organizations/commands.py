@@ -48,8 +48,8 @@ def create_organization(  # noqa: PLR0917 - options are named
     org_number: Annotated[str | None, typer.Option(help="Organization number.")] = None,
     vat_number: Annotated[str | None, typer.Option(help="VAT number.")] = None,
     address: Annotated[str | None, typer.Option(help="Street address.")] = None,
-    postal_code: Annotated[str | None, typer.Option()] = None,
-    city: Annotated[str | None, typer.Option()] = None,
+    postal_code: Annotated[str | None, typer.Option(help="As in the country.")] = None,
+    city: Annotated[str | None, typer.Option(help="Postal town.")] = None,
     billing_email: Annotated[str | None, typer.Option(help="Where invoices go.")] = None,
     invoice_reference: Annotated[str | None, typer.Option(help="The buyer's reference.")] = None,
     unverified: Annotated[
@@ -84,7 +84,9 @@ def create_organization(  # noqa: PLR0917 - options are named
 @org.command("list")
 def list_organizations(
     ctx: typer.Context,
-    limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE_SIZE)] = DEFAULT_PAGE_SIZE,
+    limit: Annotated[
+        int, typer.Option(min=1, max=MAX_PAGE_SIZE, help="How many at most.")
+    ] = DEFAULT_PAGE_SIZE,
     json: JsonOption = False,
 ) -> None:
     """List organizations, newest first."""

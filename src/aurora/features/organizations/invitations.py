@@ -184,7 +184,8 @@ def letter(invitation: Invitation, organization: str, token: str) -> Mail:
             organization=organization.replace(PUBLIC_URL, ""),
             role=_ROLES[language][invitation.role],
             days=INVITATION_DAYS,
-            link=f"{PUBLIC_URL}{ACCEPT_PATH}?token={token}",
+            # Behind the #, so that the token is in no log and no Referer on the way.
+            link=f"{PUBLIC_URL}{ACCEPT_PATH}#token={token}",
         ),
     )
 

@@ -127,7 +127,7 @@ async def create_user(organization_id: UUID, body: NewUser, who: Who, pool: Data
 @router.get(MEMBERS)
 async def list_users(organization_id: UUID, who: Who, pool: Database) -> UserList:
     """List the people of an organization (members and up)."""
-    async with transaction(pool, PLATFORM, read_only=True) as conn:
+    async with transaction(pool, who.actor(organization_id), read_only=True) as conn:
         (await place_of(conn, who, organization_id)).must_be("member")
         await service.get_organization(conn, organization_id)
         found = await service.list_users(conn, organization_id)
@@ -137,7 +137,7 @@ async def list_users(organization_id: UUID, who: Who, pool: Database) -> UserLis
 @router.get(MEMBERS + "/{user_id}")
 async def get_user(organization_id: UUID, user_id: UUID, who: Who, pool: Database) -> UserOut:
     """Return one member (members and up)."""
-    async with transaction(pool, PLATFORM, read_only=True) as conn:
+    async with transaction(pool, who.actor(organization_id), read_only=True) as conn:
         (await place_of(conn, who, organization_id)).must_be("member")
         return UserOut.model_validate(await service.get_user(conn, organization_id, user_id))
 
@@ -147,7 +147,7 @@ async def change_user(
     organization_id: UUID, user_id: UUID, body: UserChanges, who: Who, pool: Database
 ) -> UserOut:
     """Change a member's name, role, or status (admins; owners where an owner is concerned)."""
-    async with transaction(pool, PLATFORM) as conn:
+    async with transaction(pool, who.actor(organization_id)) as conn:
         place = await place_of(conn, who, organization_id)
         changes = body.model_dump(exclude_unset=True)
         return UserOut.model_validate(
@@ -158,7 +158,7 @@ async def change_user(
 @router.delete(MEMBERS + "/{user_id}")
 async def remove_user(organization_id: UUID, user_id: UUID, who: Who, pool: Database) -> UserOut:
     """Make a member inactive (admins; owners for owners; everybody may leave)."""
-    async with transaction(pool, PLATFORM) as conn:
+    async with transaction(pool, who.actor(organization_id)) as conn:
         place = await place_of(conn, who, organization_id)
         changes = {"status": "inactive"}
         return UserOut.model_validate(
@@ -183,7 +183,7 @@ async def invite(
 @router.get(INVITATIONS)
 async def list_invitations(organization_id: UUID, who: Who, pool: Database) -> InvitationList:
     """List invitations, newest first (admins)."""
-    async with transaction(pool, PLATFORM, read_only=True) as conn:
+    async with transaction(pool, who.actor(organization_id), read_only=True) as conn:
         (await place_of(conn, who, organization_id)).must_be("admin")
         await service.get_organization(conn, organization_id)
         found = await invitations.list_invitations(conn, organization_id)

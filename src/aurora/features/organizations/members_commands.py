@@ -37,8 +37,8 @@ def _in_organization(
 def create_user(
     ctx: typer.Context,
     org: OrgOption,
-    email: Annotated[str, typer.Option()],
-    name: Annotated[str, typer.Option()],
+    email: Annotated[str, typer.Option(help="Of the person, to sign in with.")],
+    name: Annotated[str, typer.Option(help="Of the person.")],
     role: Annotated[Role, typer.Option(help="What the person may do.")] = "member",
     json: JsonOption = False,
 ) -> None:
@@ -67,8 +67,8 @@ def update_user(
     ctx: typer.Context,
     user_id: UserArgument,
     org: OrgOption,
-    name: Annotated[str | None, typer.Option()] = None,
-    role: Annotated[Role | None, typer.Option()] = None,
+    name: Annotated[str | None, typer.Option(help="Another name.")] = None,
+    role: Annotated[Role | None, typer.Option(help="Another role.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Change a member's name or role."""
@@ -98,7 +98,7 @@ def invite(
     ctx: typer.Context,
     org: OrgOption,
     email: Annotated[str, typer.Option(help="Where the one-time link goes.")],
-    name: Annotated[str, typer.Option()],
+    name: Annotated[str, typer.Option(help="Of the person.")],
     role: Annotated[Role, typer.Option(help="What the person becomes.")] = "member",
     language: Annotated[Language | None, typer.Option(help="Of the mail.")] = None,
     json: JsonOption = False,

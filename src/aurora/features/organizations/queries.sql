@@ -71,13 +71,14 @@ from organizations
 where id = :organization_id::uuid;
 
 -- name: update_organization -> Organization
--- Changes the named fields and leaves the others; of the settings too.
+-- Changes the named fields and leaves the others; of the settings too. (What only operators change is not here,
+-- so that an admin may run it.)
 update organizations as o
 set (
-  name, slug, domain, email, phone, address, city, postal_code, country, org_number, org_number_unverified,
+  name, domain, email, phone, address, city, postal_code, country, org_number, org_number_unverified,
   vat_number, vat_number_unverified, billing_email, invoice_reference, settings
 ) = (
-  select n.name, n.slug, n.domain, n.email, n.phone, n.address, n.city, n.postal_code, n.country, n.org_number,
+  select n.name, n.domain, n.email, n.phone, n.address, n.city, n.postal_code, n.country, n.org_number,
     n.org_number_unverified, n.vat_number, n.vat_number_unverified, n.billing_email, n.invoice_reference,
     jsonb_strip_nulls(o.settings || :settings::jsonb)
   from jsonb_populate_record(o, :changes::jsonb) as n
@@ -86,6 +87,10 @@ where o.id = :organization_id::uuid and o.deleted_at is null
 returning id, created_at, updated_at, name, slug, domain, email, phone, address, city, postal_code, country,
   org_number, vat_number, billing_email, invoice_reference, status, trial_ends_at, settings,
   org_number_unverified, vat_number_unverified, deleted_at;
+
+-- name: update_organization_slug
+-- Gives an organization another slug.
+update organizations set slug = :slug where id = :organization_id::uuid and deleted_at is null;
 
 -- name: update_organization_deleted -> Organization
 -- Deletes an organization softly, at the first time that was said.

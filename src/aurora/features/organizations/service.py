@@ -139,9 +139,10 @@ async def change_organization(
         # Another country has another register: what was checked there must be checked anew.
         for column in ("org_number", "vat_number"):
             wanted.setdefault(column, getattr(present, column))
-    changed = await store.update_organization(
-        conn, organization_id, check_fields(wanted, country), settings
-    )
+    checked = check_fields(wanted, country)
+    if "slug" in checked:
+        await store.update_organization_slug(conn, organization_id, checked.pop("slug"))
+    changed = await store.update_organization(conn, organization_id, checked, settings)
     if changed is None:
         raise OrganizationNotFound
     return changed
@@ -261,7 +262,8 @@ async def change_user(
     """Change name, role, or status of a member.
 
     Everybody renames themselves and may leave; admins change members; only owners make, change,
-    and remove owners. The last active owner stays.
+    and remove owners. The last active owner stays. The policies of `users` hold the same for a
+    person's own transaction; here it is said with a code.
 
     Args:
         conn: An open transaction.
@@ -282,7 +284,7 @@ async def change_user(
     leaves_or_renames = wanted.keys() <= {"name"} or wanted == {"status": "inactive"}
     if not (is_own and leaves_or_renames):
         is_about_owners = "owner" in (present.role, wanted.get("role"))
-        place.must_be("owner" if is_about_owners and wanted.keys() != {"name"} else "admin")
+        place.must_be("owner" if is_about_owners else "admin")
     for field, value in wanted.items():
         if value is None:
             raise FieldRequired(f"{field} cannot be empty.", field=field)

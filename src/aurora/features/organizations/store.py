@@ -147,6 +147,12 @@ async def update_organization(
     )
 
 
+async def update_organization_slug(conn: Connection, organization_id: UUID, slug: str) -> int:
+    """Set the slug; return how many rows that changed (0 or 1)."""
+    query = QUERIES["update_organization_slug"]
+    return await execute(conn, query, organization_id=organization_id, slug=slug)
+
+
 async def delete_organization(conn: Connection, organization_id: UUID) -> Organization | None:
     """Delete softly; None when there is no such row."""
     query = QUERIES["update_organization_deleted"]

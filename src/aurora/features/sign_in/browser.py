@@ -87,6 +87,10 @@ class Site:
         if origin is not None and origin not in self._origins():
             raise CsrfRefused("The request comes from a page of another site.")
 
+    def is_own(self, origin: str | None) -> bool:
+        """Return whether a page of this platform's own sends the request."""
+        return origin is not None and origin in self._origins()
+
     def _origins(self) -> frozenset[str]:
         if self.is_https:
             return frozenset({self.url})

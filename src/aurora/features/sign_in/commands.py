@@ -72,7 +72,11 @@ def list_tokens(ctx: typer.Context, json: JsonOption = False) -> None:
 
 
 @token.command("revoke")
-def revoke_token(ctx: typer.Context, token_id: UUID, json: JsonOption = False) -> None:
+def revoke_token(
+    ctx: typer.Context,
+    token_id: Annotated[UUID, typer.Argument(help="As `aurora token list` says.")],
+    json: JsonOption = False,
+) -> None:
     """Revoke a token for good; the next request with it is refused."""
 
     async def work(pool: Pool) -> ServiceToken:

@@ -1,0 +1,91 @@
+-- The gate's change log: what every process must forget, read by each from where it last stood.
+
+create table gate_changes (
+  id bigint generated always as identity primary key,
+  created_at timestamptz not null default app.now(),
+  transaction_id xid8 not null default pg_current_xact_id(),
+
+  organization_id uuid,
+  key_hash text,
+
+  seen_at timestamptz
+);
+create index gate_changes_transaction_id_idx on gate_changes (transaction_id);
+create index gate_changes_seen_at_idx on gate_changes (seen_at);
+alter table gate_changes enable row level security;
+comment on table gate_changes is
+  'What the gate must forget: one key, all of an organization, or everything. Only ever added to, and folded away.';
+comment on column gate_changes.transaction_id is
+  'Readers take what has become visible since their last snapshot, so no order of commits hides a row.';
+comment on column gate_changes.key_hash is 'The one key that changed; null: all keys of the organization.';
+comment on column gate_changes.organization_id is 'Whose keys changed; null with no key: everybody''s.';
+comment on column gate_changes.seen_at is
+  'When the worker first saw the row, which was after its commit; it is deleted a while after that.';
+
+-- Every change that a cached decision stands on is noted in the transaction that makes it.
+
+create or replace function app.note_gate_change() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_old constant jsonb := to_jsonb(old);
+  v_new constant jsonb := to_jsonb(new);
+begin
+  if tg_level = 'STATEMENT' then
+    insert into public.gate_changes default values;
+  else
+    -- A key that gets another hash is two keys to the gate. Other tables have no such column.
+    insert into public.gate_changes (organization_id, key_hash)
+    select distinct (coalesce(v_new, v_old) ->> tg_argv[0])::uuid, changed.of_row ->> 'key_hash'
+    from unnest(array[v_old, v_new]) as changed (of_row)
+    where changed.of_row is not null;
+  end if;
+  -- Only to hurry the readers: they look at the table anyway, several times a second.
+  notify aurora_gate;
+  return null;
+end
+$$;
+comment on function app.note_gate_change() is
+  'Trigger: notes what every process of the gate must forget; its argument is the column that says whose row it is. By the definer: whoever changes a key, the gate hears of it.';
+
+create or replace trigger api_keys_note_new after insert or delete on api_keys
+  for each row execute function app.note_gate_change('organization_id');
+-- last_used_at, names, and metadata are left out: no decision stands on them.
+create or replace trigger api_keys_note_change
+  after update of organization_id, key_hash, key, kind, environment, scopes, rate_limit_tier, rate_limit_per_hour,
+    burst_per_second, status, not_before, expires_at, revoked_at, allowed_origins, ip_whitelist
+  on api_keys for each row execute function app.note_gate_change('organization_id');
+create or replace trigger api_keys_note_truncate after truncate on api_keys
+  for each statement execute function app.note_gate_change();
+create or replace trigger organizations_note_change after update of status, deleted_at or delete on organizations
+  for each row execute function app.note_gate_change('id');
+create or replace trigger subscriptions_note_change after insert or update or delete on subscriptions
+  for each row execute function app.note_gate_change('organization_id');
+create or replace trigger subscriptions_note_truncate after truncate on subscriptions
+  for each statement execute function app.note_gate_change();
+
+create or replace function app.fold_gate_changes(p_keep interval) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_folded integer;
+begin
+  -- A row is counted old from when it was first seen here, and not from when it was written: its
+  -- transaction may have been open for hours before anybody could read it.
+  delete from public.gate_changes where seen_at < app.now() - p_keep;
+  get diagnostics v_folded = row_count;
+  update public.gate_changes set seen_at = app.now() where seen_at is null;
+  return v_folded;
+end
+$$;
+comment on function app.fold_gate_changes(interval) is
+  'Deletes changes that every process has had so long to read; returns how many.';
+
+revoke execute on function app.note_gate_change(), app.fold_gate_changes(interval) from public;
+grant execute on function app.fold_gate_changes(interval) to service_role;
+
+revoke all on gate_changes from public, anon, authenticated, service_role, tenant;
+grant select, update (seen_at), delete on gate_changes to service_role;
+drop policy if exists "The platform reads and folds the gate's changes" on gate_changes;
+create policy "The platform reads and folds the gate's changes" on gate_changes
+  to service_role using (true) with check (true);
