@@ -46,10 +46,11 @@ select t, (t at time zone 'UTC')::date,
 from generate_series(1, %(rows)s) n,
   lateral (select now() - make_interval(secs => n * 5000000.0 / %(rows)s) as t) as moment;
 insert into usage_daily
-select organization_id, date, api_key_id, endpoint, '', '', count(*),
+select organization_id, x.dimension, date, x.value, count(*),
   count(*) filter (where widget_impression), 0, count(*) filter (where status_code < 400),
   count(*) filter (where status_code >= 400), 0, sum(response_time_ms), count(*)
-from usage_analytics group by 1, 2, 3, 4;
+from usage_analytics, app.usage_dimensions(api_key_id, endpoint, '', status_code / 100, '', '') x
+group by 1, 2, 3, 4;
 insert into usage_visitors select distinct organization_id, date, api_key_id, 1
 from usage_analytics where date < current_date;
 
@@ -79,8 +80,9 @@ QUERIES: Final = {
         from {usage} where {mine} and date > current_date - 7 group by endpoint order by 2 desc""",
     "everything": "select count(*) from {usage} where {mine}",
     "rollup of a month": """
-        select date, sum(requests), sum(impressions) from usage_daily_rows
-        where {mine} and date > current_date - 30 group by date order by date""",
+        select date, sum(requests), sum(impressions) from usage_daily_series
+        where {mine} and dimension = 'total' and date > current_date - 30
+        group by date order by date""",
     "seed's summary of a month": """
         select date, sum(total_requests), sum(unique_visitors) from daily_usage_summary
         where {mine} and date > current_date - 30 group by date order by date""",

@@ -59,7 +59,9 @@ def check_stored(bench: Bench, customer: Customer, lines: int) -> None:
     stored = {
         "rows": bench.fetch(f"select count(*) from usage_analytics {of}"),
         "ids": bench.fetch(f"select count(*) from usage_event_ids {of}"),
-        "rollups": bench.fetch(f"select sum(requests)::bigint from usage_daily_rows {of}"),
+        "rollups": bench.fetch(
+            f"select sum(requests)::bigint from usage_daily_series {of} and dimension = 'total'"
+        ),
     }
     if set(stored.values()) != {lines}:
         raise SystemExit(f"{lines} lines became {stored}")

@@ -179,7 +179,9 @@ def check_counted(bench: Bench, customer: Customer, events: int) -> None:
     """
     of = f"where organization_id = '{UUID(customer.organization_id)}'"
     rows = bench.fetch(f"select count(*) from usage_analytics {of}")
-    counted = bench.fetch(f"select sum(requests)::bigint from usage_daily_rows {of}")
+    counted = bench.fetch(
+        f"select sum(requests)::bigint from usage_daily_series {of} and dimension = 'total'"
+    )
     if (rows, counted) != (events, events):
         raise SystemExit(f"{events} events became {rows} rows and {counted} counted")
 

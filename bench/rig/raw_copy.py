@@ -39,9 +39,11 @@ COLUMNS: Final = {
     "billable": "bool",
     "event_key": "uuid",
     "event_id": "text",
+    "visitor": "bytea",
 }
 """Every column of usage_analytics but `id`, which its sequence gives here and there."""
 
+VISITOR: Final = b"8 bytes."
 _COPY: Final = f"copy usage_analytics ({', '.join(COLUMNS)}) from stdin (format binary)"
 
 
@@ -68,6 +70,7 @@ def finished_row(event: UsageEvent, organization_id: UUID) -> Row:
         event.widget_impression and 200 <= event.status_code < 400,
         UUID(bytes=event_key(event.source, event.id)),
         event.id,
+        None if event.ip_address is None else VISITOR,
     )
 
 

@@ -8,7 +8,7 @@ select policies_are('public', 'plans', array[
 select table_privs_are('public', 'plans', 'anon', array[]::text[]);
 select table_privs_are('public', 'plans', 'authenticated', array['SELECT']);
 select table_privs_are('public', 'plans', 'tenant', array['SELECT']);
-select table_privs_are('public', 'plans', 'service_role', array['SELECT', 'INSERT', 'UPDATE']);
+select table_privs_are('public', 'plans', 'service_role', array['SELECT', 'INSERT', 'UPDATE', 'DELETE']);
 select throws_ok($$update plans set price_monthly = -1 where id = 'basic'$$, '23514', null, 'no price is negative');
 select throws_ok($$update plans set quota_mode = 'none' where id = 'basic'$$, '23514', null, 'a quota is soft or hard');
 

@@ -9,7 +9,9 @@ import pytest
 
 DATA_PLANE = (
     "usage_analytics", "usage_event_ids", "usage_deltas", "usage_daily", "usage_hourly",
-    "usage_visitors", "usage_imports", "widget_instances", "notifications", "rate_limit_windows",
+    "usage_visitors", "usage_visitor_salts", "usage_latencies", "usage_reversals",
+    "usage_quarantine", "usage_imports", "widget_instances", "notifications",
+    "rate_limit_windows",
 )  # fmt: skip
 
 OURS = "n.nspname in ('public', 'app', 'usage_partitions')"

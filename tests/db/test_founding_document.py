@@ -307,9 +307,9 @@ async def test_the_monthly_bill_is_the_fee_ahead_and_every_begun_thousand_over(
             conn, "select billing_anchor from subscriptions where organization_id = %s", customer.id
         )
         await conn.execute(
-            "insert into usage_hourly select %s, app.billing_moment(%s, 0, 'Europe/Oslo'), %s, '',"
-            " %s, %s, %s, 0",
-            (customer.id, first, customer.keys[0], used, used, used),
+            "insert into usage_hourly select %s, 'total', app.billing_moment(%s, 0, 'Europe/Oslo'), '',"
+            " %s, %s, %s, %s, 0, 0, 0, 0",
+            (customer.id, first, used, used, used, used),
         )
         call = "select kind, quantity, unit_price, amount from calculate_monthly_bill(%s, %s)"
         end = await value(conn, "select app.billing_moment(%s, 1, 'Europe/Oslo')", first)
@@ -328,6 +328,7 @@ TOUCHED = {
     "subscriptions": "metadata = '{\"a\": 1}'",
     "invoices": "metadata = '{\"a\": 1}'",
     "plans": "sort_order = sort_order + 10",
+    "coupons": "description = 'Spring'",
     "legal_entities": "phone = '+47 900 00 000'",
     "invitations": "name = 'Ola Nordmann'",
     "billing_profiles": "order_reference = '4500'",
@@ -347,6 +348,7 @@ async def test_a_change_of_any_row_moves_its_updated_at(pool: Pool) -> None:
             (customer.id,),
         )
         await conn.execute(INVOICE, (customer.id,))
+        await conn.execute("insert into coupons (id, percent) values ('SPRING', 10)")
         await conn.execute(
             "insert into billing_profiles (organization_id) values (%s)", (customer.id,)
         )

@@ -163,12 +163,12 @@ def rewritten(old: str, new: str) -> Query:
 
 
 MUTANTS = {
-    "a column is missing": rewritten("overage_rate, ", ""),
-    "a column too many": rewritten("overage_rate, ", "overage_rate, sort_order, "),
-    "a column twice": rewritten("overage_rate, ", "overage_rate, currency, "),
-    "a column under another name": rewritten("overage_rate, ", "overage_rate as rate, "),
-    "a column that is no more": rewritten("overage_rate, ", "overage_price, "),
-    "a column of another type": rewritten("overage_rate, ", "overage_rate::text as overage_rate, "),
+    "a column is missing": rewritten("overage_rate,", ""),
+    "a column too many": rewritten("overage_rate,", "overage_rate, sort_order,"),
+    "a column twice": rewritten("overage_rate,", "overage_rate, currency,"),
+    "a column under another name": rewritten("overage_rate,", "overage_rate as rate,"),
+    "a column that is no more": rewritten("overage_rate,", "overage_price,"),
+    "a column of another type": rewritten("overage_rate,", "overage_rate::text as overage_rate,"),
     "a model that is none": dataclasses.replace(right(), model="Tariff"),
     "a table the platform may not read": dataclasses.replace(
         right(), text="select * from app.clock"

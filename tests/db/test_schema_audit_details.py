@@ -212,7 +212,8 @@ async def test_averages_of_months_are_of_requests_and_not_of_averages(
             await track(conn, a.id, a.live_key, p_response_time_ms=100, p_timestamp=at)
     [(average,)] = await ask(
         pool, a.itself,
-        "select sum(response_time_ms_sum) / sum(response_time_count) from usage_daily_rows",
+        "select sum(response_time_ms_sum) / sum(response_time_count) from usage_daily_series"
+        " where dimension = 'total'",
     )  # fmt: skip
     assert average == Decimal(190)
 

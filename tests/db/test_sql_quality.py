@@ -68,8 +68,10 @@ async def debian() -> AsyncIterator[str]:
 async def complaints(dsn: str, more: str = "", before: str = "") -> list[tuple[Any, ...]]:
     async with await psycopg.AsyncConnection.connect(dsn) as connection:
         await connection.execute("create extension if not exists plpgsql_check")
-        # Ingest reads a table that each session makes for itself.
-        await connection.execute("select app.open_usage_staging()")
+        # Ingest, folding, and reversing read tables that each session makes for itself.
+        await connection.execute(
+            "select app.open_usage_staging(), app.open_usage_folding(), app.open_usage_reversing()"
+        )
         if before:
             await connection.execute(before.encode())
         found = await connection.execute(CHECKED.format(more=more).encode())

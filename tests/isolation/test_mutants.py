@@ -85,7 +85,7 @@ def mutant(name: str, *statements: str, found: tuple[str, ...]) -> None:
 
 mutant(
     "a view that runs with its owner's rights",
-    "alter view usage_daily_rows set (security_invoker = false)",
+    "alter view usage_daily_series set (security_invoker = false)",
     found=("viewer: SELECT public.daily_usage_summary of B", "must not"),
 )
 mutant(

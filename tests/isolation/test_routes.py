@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
 import httpx
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 from tests.isolation.catalogue import relations
-from tests.isolation.conftest import LOGIN
+from tests.isolation.conftest import Client
 from tests.isolation.expectations import rule_of
 from tests.isolation.identities import ORGANIZATIONS, PLACES, thing_of
 from tests.isolation.routes import LIMITED, ROUTES, Attempt, Unnamed, attempts
 
-from aurora.apps.api.app import build
-from aurora.core.secrets import generate_api_key, generate_service_token
 from aurora.features.organizations import api as organizations_api
 from aurora.features.organizations import members_api
 from aurora.features.organizations.authority import Place
-from aurora.features.sign_in.browser import CSRF_HEADER, csrf_token
 
 # Every text of B in world.sql holds one of these.
 MARKS = ("secret b", "secret-b", "hotel-b")
-SCOPES = '["aurora:read", "analytics:read", "billing:read", "widgets:embed"]'
 
 
 def contents(admin: psycopg.Connection[Any], organization: str) -> list[tuple[str, str | None]]:
@@ -41,58 +35,6 @@ def contents(admin: psycopg.Connection[Any], organization: str) -> list[tuple[st
             ).fetchone()
             found.append((relation.name, digest[0] if digest else None))
     return found
-
-
-class Client:
-    """The application in this process, asked as nobody, with the key of A, or by people of A."""
-
-    def __init__(
-        self, http: httpx.AsyncClient, document: dict[str, Any], headers: dict[str, dict[str, str]]
-    ) -> None:
-        self.http, self.document, self.headers = http, document, headers
-
-    async def ask(self, attempt: Attempt, who: str) -> httpx.Response:
-        """Make a request."""
-        body = {} if attempt.body is None else {"json": attempt.body}
-        return await self.http.request(
-            attempt.method,
-            attempt.url,
-            params=attempt.query,
-            headers=self.headers.get(who, {}),
-            **body,
-        )
-
-
-def sessions(admin: psycopg.Connection[Any], cookie: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Sign every person of A in; yield the place of each, and the headers of their browser."""
-    for place, number in PLACES.items():
-        token = f"session-of-{place}"
-        admin.execute(
-            "insert into sessions (auth_id, token_hash, method, user_agent_family, expires_at)"
-            " values (%s, encode(sha256(%s), 'hex'), 'link', 'Firefox', now() + interval '1 day')",
-            (thing_of("A", number), token.encode()),
-        )
-        yield place, {"cookie": f"{cookie}={token}", CSRF_HEADER: csrf_token(token)}
-
-
-@pytest.fixture
-async def client(world: str) -> AsyncIterator[Client]:
-    secret = generate_api_key("production")
-    server = build(dsn=make_conninfo(world, user=LOGIN), service_token=generate_service_token())
-    app: Any = server.app
-    with psycopg.connect(world) as admin:
-        admin.execute(
-            "update api_keys set key = %s, scopes = %s where id = %s",
-            (secret.key, SCOPES, thing_of("A", 10)),
-        )
-        headers = dict(sessions(admin, app.state.site.session_cookie))
-    headers["key"] = {"authorization": f"Bearer {secret.key}"}
-    transport = httpx.ASGITransport(server)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://aurora.example") as http,
-    ):
-        yield Client(http, app.openapi(), headers)
 
 
 async def test_every_route_keeps_organizations_apart(world: str, client: Client) -> None:

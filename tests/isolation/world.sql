@@ -28,10 +28,20 @@ insert into subscriptions (
   date_trunc('month', now()), date_trunc('month', now()) + interval '1 month'
 );
 
+insert into coupons (id, percent) values (upper('SECRET-{letter}'), 10);
+select app.redeem_coupon('{place}000000000000', upper('SECRET-{letter}'));
+
 -- A draft may still be renamed; only then is it issued.
 select app.bill_subscription('{place}000000000020', current_date);
 update invoices set id = '{place}000000000030' where organization_id = '{place}000000000000';
 select app.issue_invoice('{place}000000000030');
+insert into subscription_adjustments (
+  organization_id, subscription_id, kind, reason, description, quantity, unit_price, amount, currency, period_start,
+  period_end
+) values (
+  '{place}000000000000', '{place}000000000020', 'credit', 'change', 'Secret {letter}', 1, 1, 1, 'NOK', now(),
+  now() + interval '1 day'
+);
 
 -- A part of it is credited, and a part is paid.
 select app.draft_credit_note('{place}000000000030', 'Secret {letter}', p_amount => 1000);
@@ -56,7 +66,16 @@ values ('{place}000000000000', '{place}000000000040', '{place}000000000010', 'fo
 
 -- Folded usage of a closed day; unfolded.sql adds what is not folded.
 select track_usage('{place}000000000000', '{place}000000000010', '/secret-{letter}', p_event_id => 'one',
-  p_ip_address => '192.0.2.1', p_timestamp => now() - interval '2 days');
+  p_ip_address => '192.0.2.1', p_timestamp => now() - interval '2 days', p_response_time_ms => 5);
+select track_usage('{place}000000000000', '{place}000000000010', '/secret-{letter}', p_event_id => 'wrong');
+select app.reverse_usage(jsonb_build_array(jsonb_build_object(
+  'ordinal', 0, 'organization_id', '{place}000000000000', 'event_key', app.usage_event_key(null, 'back'), 'digest', 1,
+  'event_id', 'back', 'reverses', app.usage_event_key(null, 'wrong'), 'timestamp', now(), 'metadata', '{}'::jsonb
+)));
+select app.quarantine_usage(jsonb_build_array(jsonb_build_object(
+  'ordinal', 0, 'organization_id', '{place}000000000000', 'event_key', app.usage_event_key(null, 'old'), 'digest', 1,
+  'reason', 'secret-{letter}', 'timestamp', now() - interval '90 days', 'event', '{"id": "secret-{letter}"}'::jsonb
+)), 10);
 select app.fold_usage();
 select app.count_closed_visitors();
 insert into usage_imports (organization_id, file_key, file_name)

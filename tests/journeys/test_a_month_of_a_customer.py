@@ -183,7 +183,8 @@ async def send(month: Month, events: list[dict[str, Any]]) -> Counter[str]:
             total["accepted"] += receipt["accepted"]
             total["duplicates"] += receipt["duplicates"]
             total["conflicts"] += len(receipt["conflicts"])
-            total.update(rejection["code"] for rejection in receipt["rejected"])
+            aside = [*receipt["rejected"], *receipt["quarantined"]]
+            total.update(rejection["code"] for rejection in aside)
             total["sent"] += len(json.loads(body))
 
     async with month.server.client(month.key) as client:

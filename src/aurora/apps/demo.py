@@ -14,6 +14,7 @@ from aurora.apps.demo_traffic import DemoKey, generate_year
 from aurora.core import clock
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, Connection, transaction
+from aurora.features.organizations.service import find_known_organizations
 from aurora.features.usage import jobs as usage_jobs
 from aurora.features.usage.model import UsageEvent
 from aurora.features.usage.service import (
@@ -49,16 +50,22 @@ async def make_demo(
     """Make the demo organization and its year; return how many events this call added.
 
     Doing it again adds nothing; doing it again after it was interrupted adds what is missing,
-    because the events and their ids follow from the seed and the day it was begun.
+    because the events and their ids follow from the seed and the day it was begun. A demo that was
+    deleted or erased stays so.
 
     Args:
         pool: The application's.
         events: How many the year has.
         seed: Other seeds give other years.
         on_progress: Called with the number of events each batch held.
+
+    Raises:
+        SlugTaken: Some other organization is called demo.
     """
     async with transaction(pool, PLATFORM) as conn:
         await conn.execute(SEED.read_bytes())
+        if not await find_known_organizations(conn, [ORGANIZATION_ID]):
+            return 0
         position = await find_import_position(conn, ORGANIZATION_ID, _CHECKPOINT)
         if position is not None and position["is_done"]:
             return 0

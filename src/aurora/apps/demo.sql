@@ -1,11 +1,12 @@
--- The seed's demo data, with its fixed ids; running it again changes nothing.
+-- The seed's demo data, with its fixed ids; running it again changes nothing. Where a customer has
+-- the slug demo already, it is refused as a whole: these rows would be that customer's.
 
 insert into organizations (id, name, slug, email, status, trial_ends_at, address, postal_code, city)
 values (
   '00000000-0000-0000-0000-000000000001', 'Demo Organization', 'demo', 'demo@example.com', 'trial',
   app.now() + interval '30 days', 'Storgata 1', '9008', 'Tromsø'
 )
-on conflict do nothing;
+on conflict (id) do nothing;
 
 insert into users (id, organization_id, email, name, role)
 values (

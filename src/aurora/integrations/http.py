@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
@@ -11,12 +12,21 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aurora.core.errors import AuroraError, Forbidden, NotFound, TooLarge, Unauthorized
+from aurora.core.errors import (
+    AuroraError,
+    Forbidden,
+    NotFound,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+)
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, Actor, person, tenant
 
 PROBLEM_JSON = "application/problem+json"
 PROBLEM_TYPE = "urn:aurora:problem:"
+MAX_BYTES_UNDER_WAY = 64 * 1024 * 1024
+BODIES_RETRY_AFTER_S = 1
 NO_STORE = {"cache-control": "no-store"}
 
 Receive = Callable[[], Awaitable[Any]]
@@ -204,15 +214,67 @@ def problem(error: AuroraError, *, instance: str, request_id: str) -> Response:
     )
 
 
-async def read_body(receive: Receive, *, max_bytes: int) -> bytes:
+class BodiesTooMany(Unavailable):
+    """The bodies of other requests fill the memory that this route has for bodies."""
+
+    code, title = "bodies_too_many", "Too many requests send bodies at once; send this one again"
+
+
+class BodyBudget:
+    """How many bytes the bodies of one route may have together, from reading to answering.
+
+    Args:
+        max_bytes: One body fits always, however large, when it is alone.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self.taken = 0
+
+    @contextmanager
+    def share(self) -> Iterator[BodyShare]:
+        """Give a request its share, which is given back at the end of the block."""
+        share = BodyShare(self)
+        try:
+            yield share
+        finally:
+            self.taken -= share.bytes
+
+    def has_room(self, already: int, more: int) -> bool:
+        """Say whether a request with `already` bytes may have `more`, in bytes."""
+        return self.taken == already or self.taken + more <= self._max_bytes
+
+
+class BodyShare:
+    """What one request holds of a budget, in bytes."""
+
+    def __init__(self, budget: BodyBudget) -> None:
+        self._budget = budget
+        self.bytes = 0
+
+    def take(self, size: int) -> None:
+        """Hold so many bytes more.
+
+        Raises:
+            BodiesTooMany: The others leave no room for them.
+        """
+        if not self._budget.has_room(self.bytes, size):
+            raise BodiesTooMany(retry_after_s=BODIES_RETRY_AFTER_S)
+        self.bytes += size
+        self._budget.taken += size
+
+
+async def read_body(receive: Receive, *, max_bytes: int, share: BodyShare | None = None) -> bytes:
     """Read a request's body, and stop reading where it passes the limit.
 
     Args:
         receive: The ASGI channel.
         max_bytes: The named limit of the door.
+        share: What the request holds of the route's budget.
 
     Raises:
         TooLarge: The body is larger; its rest is not read.
+        BodiesTooMany: Other bodies leave no room for it.
         ConnectionError: The client went away.
     """
     chunks: list[bytes] = []
@@ -225,6 +287,8 @@ async def read_body(receive: Receive, *, max_bytes: int) -> bytes:
         size += len(chunk)
         if size > max_bytes:
             raise TooLarge(f"The body may have at most {max_bytes:,} bytes.", max_bytes=max_bytes)
+        if share is not None:
+            share.take(len(chunk))
         chunks.append(chunk)
         if not message.get("more_body", False):
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -278,6 +342,8 @@ class HotRoute:
         models: The structs that the operation refers to as components.
         public: True where no credentials are needed.
         methods: What it takes; the first stands in the OpenAPI document.
+        takes_compressed: Whether a Content-Encoding is undone, within `max_body_bytes` too.
+        max_bytes_under_way: What the bodies of all its requests may have together.
     """
 
     path: str
@@ -287,3 +353,5 @@ class HotRoute:
     models: tuple[type, ...]
     public: bool = False
     methods: tuple[str, ...] = ("POST",)
+    takes_compressed: bool = False
+    max_bytes_under_way: int = MAX_BYTES_UNDER_WAY

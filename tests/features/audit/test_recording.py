@@ -98,7 +98,10 @@ async def test_plans_and_sellers_are_in_the_platforms_own_chain(pool: Pool) -> N
     )
     plan = await last_event(pool, None)
     assert (plan["action"], plan["subject_id"]) == ("plan.updated", "basic")
-    assert (plan["before"], plan["after"]) == ({"price_monthly": 3500}, {"price_monthly": 3600})
+    assert (plan["before"], plan["after"]) == (
+        {"price_monthly": 3500, "version": 1},
+        {"price_monthly": 3600, "version": 2},
+    )
     await change(pool, "update legal_entities set bank_account = '15034012345'")
     assert (await last_event(pool, None))["action"] == "seller.updated"
 

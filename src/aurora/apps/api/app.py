@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -73,12 +73,17 @@ def build(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         pool = await open_pool(dsn, max_size=pool_size, name="aurora-api")
-        app.state.pool = pool
+        app.state.pool, app.state.dsn = pool, dsn
         gate = Gate(pool, lease_ms=key_lease_ms, max_records=key_cache_records)
         app.state.gate = gate
         gate.start(dsn)
         try:
-            yield
+            async with AsyncExitStack() as stack:
+                for room in house.rooms():
+                    of_the_room = room.offered("api", "lifespan")
+                    if of_the_room is not None:
+                        await stack.enter_async_context(of_the_room(app.state))
+                yield
         finally:
             await gate.stop()
             await pool.close()

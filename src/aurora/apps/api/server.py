@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -15,8 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from aurora.core.errors import AuroraError, Malformed, Unauthorized
 from aurora.core.ids import request_id as new_request_id
 from aurora.db.transaction import named
-from aurora.integrations.compression import EncodingUnsupported
+from aurora.integrations.compression import EncodingUnsupported, decompress
 from aurora.integrations.http import (
+    BodyBudget,
     Caller,
     HotAnswer,
     HotRequest,
@@ -30,6 +32,7 @@ from .identity import Doorkeeper
 MAX_BODY_BYTES = 1024 * 1024
 MAX_HEADER_BYTES = 64 * 1024
 MAX_JSON_DEPTH = 64
+MAX_BODY_READ_AT_ONCE_BYTES = 16 * 1024
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,100}", re.ASCII)
 UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 SECURITY_HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
@@ -82,6 +85,7 @@ class Server:
     ) -> None:
         self.app, self.doorkeeper, self.state = app, doorkeeper, state
         self.hot = {route.path: route for route in hot}
+        self.budgets = {route.path: BodyBudget(route.max_bytes_under_way) for route in hot}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI event stream."""
@@ -198,22 +202,28 @@ class Server:
         self, route: HotRoute, scope: Scope, headers: dict[bytes, bytes], receive: Receive
     ) -> bytes | HotAnswer:
         _refuse_large_headers(scope)
-        _refuse_encoding(headers)
+        if not route.takes_compressed:
+            _refuse_encoding(headers)
         if scope["method"] not in route.methods:
             raise MethodNotAllowed(f"Use {route.methods[0]}.", allow=", ".join(route.methods))
-        if route.public:
-            body = await read_body(receive, max_bytes=route.max_body_bytes)
-            return await route.handler(
-                HotRequest(body, headers, None, self.state.pool, scope, self.state)
-            )
-        caller = await self._identify(scope, headers)
-        if caller is None:
-            raise Unauthorized("Send an API key or a service token as 'Authorization: Bearer …'.")
-        body = await read_body(receive, max_bytes=route.max_body_bytes)
-        with named(caller.name, scope["aurora.request_id"]):
-            return await route.handler(
-                HotRequest(body, headers, caller, self.state.pool, scope, self.state)
-            )
+        caller = None
+        if not route.public:
+            caller = await self._identify(scope, headers)
+            if caller is None:
+                raise Unauthorized(
+                    "Send an API key or a service token as 'Authorization: Bearer …'."
+                )
+        with self.budgets[route.path].share() as share:
+            body = await read_body(receive, max_bytes=route.max_body_bytes, share=share)
+            coding = headers.get(b"content-encoding")
+            if coding is not None and route.takes_compressed:
+                body = await _decompressed(body, coding, route.max_body_bytes)
+                share.take(len(body))
+            request = HotRequest(body, headers, caller, self.state.pool, scope, self.state)
+            if caller is None:
+                return await route.handler(request)
+            with named(caller.name, scope["aurora.request_id"]):
+                return await route.handler(request)
 
     async def _refuse(self, error: AuroraError, scope: Scope, receive: Receive, send: Send) -> None:
         response = problem(error, instance=scope["path"], request_id=scope["aurora.request_id"])
@@ -240,6 +250,17 @@ def _refuse_encoding(headers: dict[bytes, bytes]) -> None:
     encoding = headers.get(b"content-encoding")
     if encoding is not None and encoding.lower() not in (b"", b"identity"):
         raise EncodingUnsupported("Send the body without a Content-Encoding.")
+
+
+async def _decompressed(body: bytes, coding: bytes, max_bytes: int) -> bytes:
+    name = coding.decode("latin-1").strip().lower()
+    if name in ("", "identity"):
+        return body
+    if len(body) <= MAX_BODY_READ_AT_ONCE_BYTES and name in ("gzip", "x-gzip"):
+        # So few bytes may still become a thousand times as many, in 20 ms at the most.
+        return decompress(body, name, max_bytes=max_bytes)
+    # Both libraries let other threads run meanwhile.
+    return await asyncio.to_thread(decompress, body, name, max_bytes=max_bytes)
 
 
 def check_json(body: bytes) -> None:

@@ -33,6 +33,7 @@ create table usage_analytics (
   billable boolean not null default false,
   event_key uuid not null default gen_random_uuid(),
   event_id text,
+  visitor bytea,
 
   constraint usage_analytics_pkey primary key (organization_id, date, id),
   constraint usage_analytics_date_check check (date = (timestamp at time zone 'UTC')::date),
@@ -49,18 +50,54 @@ comment on column usage_analytics.date is 'The UTC day of timestamp; the partiti
 comment on column usage_analytics.billable is
   'Decided when the event was taken: a production key, a widget impression, a successful status.';
 comment on column usage_analytics.event_key is 'Sixteen bytes of SHA-256 over source and id: what is counted once.';
+comment on column usage_analytics.visitor is
+  'Eight bytes of SHA-256 over the day''s salt and the address: tells visitors apart when the address is truncated.';
 
 create table usage_event_ids (
   organization_id uuid not null,
   event_key uuid not null,
   digest bigint not null,
   seen_on date not null,
+  -- Fills what alignment left empty, so it costs nothing, and finds the row of an event in one day.
+  date date not null,
   constraint usage_event_ids_pkey primary key (organization_id, event_key)
 );
 create index usage_event_ids_seen_on_idx on usage_event_ids using brin (seen_on);
 alter table usage_event_ids enable row level security;
 comment on table usage_event_ids is 'Ids that were counted, whatever their timestamp: the claim that makes once mean once.';
 comment on column usage_event_ids.digest is 'Of the event''s content: the same id with another content is a conflict.';
+
+create table usage_reversals (
+  organization_id uuid not null,
+  event_key uuid not null,
+  date date not null,
+  reversal_key uuid not null,
+  reversal_id text not null,
+  api_key_id uuid,
+  timestamp timestamptz not null,
+  metadata jsonb not null default '{}',
+  reversed_at timestamptz not null default app.now(),
+  constraint usage_reversals_pkey primary key (organization_id, event_key)
+);
+create index usage_reversals_date_idx on usage_reversals (organization_id, date);
+alter table usage_reversals enable row level security;
+comment on table usage_reversals is
+  'Events that were taken back, each at most once: their rows stay, and a negative delta stands against them.';
+comment on column usage_reversals.date is 'The UTC day of the event that was taken back.';
+
+create table usage_quarantine (
+  organization_id uuid not null,
+  event_key uuid not null,
+  digest bigint not null,
+  reason text not null,
+  timestamp timestamptz not null,
+  event jsonb not null,
+  received_at timestamptz not null default app.now(),
+  constraint usage_quarantine_pkey primary key (organization_id, event_key)
+);
+alter table usage_quarantine enable row level security;
+comment on table usage_quarantine is
+  'Events out of the range of time that is taken: kept whole and not counted, until an operator replays or drops them.';
 
 create table usage_deltas (
   organization_id uuid not null,
@@ -70,27 +107,30 @@ create table usage_deltas (
   endpoint text not null,
   widget_type text not null,
   country_code text not null,
-  requests bigint not null,
-  impressions bigint not null,
-  billable bigint not null,
-  successful bigint not null,
-  failed bigint not null,
-  cached bigint not null,
+  status_class smallint not null,
+  origin text not null,
+  requests integer not null,
+  impressions integer not null,
+  billable integer not null,
+  cached integer not null,
   response_time_ms_sum bigint not null,
-  response_time_count bigint not null,
+  response_time_count integer not null,
+  response_times smallint[],
   constraint usage_deltas_pkey primary key (organization_id, id)
+-- Emptied every minute: vacuumed often, so that its pages are used again instead of new ones.
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000);
 alter table usage_deltas enable row level security;
 comment on table usage_deltas is
   'What each ingest added, written with the rows themselves and folded later: no hot row, nothing lost behind a watermark.';
+comment on column usage_deltas.status_class is 'The hundreds of the status: 2 stands for 200 to 299.';
+comment on column usage_deltas.response_times is
+  'The bucket (app.latency_bounds) of each response time, one entry an event; negative where an event was taken back.';
 
 create table usage_daily (
   organization_id uuid not null,
+  dimension text not null,
   date date not null,
-  api_key_id uuid not null,
-  endpoint text not null,
-  widget_type text not null,
-  country_code text not null,
+  value text not null,
   requests bigint not null,
   impressions bigint not null,
   billable bigint not null,
@@ -99,27 +139,58 @@ create table usage_daily (
   cached bigint not null,
   response_time_ms_sum bigint not null,
   response_time_count bigint not null,
-  constraint usage_daily_pkey
-    primary key (organization_id, date, api_key_id, endpoint, widget_type, country_code)
-) with (fillfactor = 80);
+  constraint usage_daily_pkey primary key (organization_id, dimension, date, value)
+-- Room on each page for the updates of the running day, which then need no new index entries; and
+-- vacuumed sooner than by default, for a day's rows are updated every minute and then never again.
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
 alter table usage_daily enable row level security;
 comment on table usage_daily is
-  'Folded deltas by UTC day. A missing key is the zero uuid; a missing widget type or country is empty.';
+  'Folded deltas by UTC day, once for each dimension by itself: total, api_key, endpoint, widget_type, status_class, country, origin.';
+comment on column usage_daily.value is
+  'Of the dimension; empty where an event named none, (other) beyond app.usage_value_limit() values a day.';
 
 create table usage_hourly (
   organization_id uuid not null,
+  dimension text not null,
   hour timestamptz not null,
-  api_key_id uuid not null,
-  widget_type text not null,
+  value text not null,
   requests bigint not null,
   impressions bigint not null,
   billable bigint not null,
+  successful bigint not null,
   failed bigint not null,
-  constraint usage_hourly_pkey primary key (organization_id, hour, api_key_id, widget_type)
-) with (fillfactor = 80);
+  cached bigint not null,
+  response_time_ms_sum bigint not null,
+  response_time_count bigint not null,
+  constraint usage_hourly_pkey primary key (organization_id, dimension, hour, value)
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
 alter table usage_hourly enable row level security;
 comment on table usage_hourly is
   'Folded deltas by hour: billing periods end at the seller''s midnight, which is never inside an hour.';
+
+create table usage_latencies (
+  organization_id uuid not null,
+  span text not null,
+  starts_at timestamptz not null,
+  endpoint text not null,
+  buckets smallint[] not null,
+  counts bigint[] not null,
+  constraint usage_latencies_pkey primary key (organization_id, span, starts_at, endpoint),
+  constraint usage_latencies_span_check check (span in ('hour', 'day'))
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
+alter table usage_latencies enable row level security;
+comment on table usage_latencies is
+  'How many response times fell into which bucket (app.latency_bounds), by endpoint and UTC hour or day: percentiles that add up.';
+
+create table usage_visitor_salts (
+  organization_id uuid not null,
+  date date not null,
+  salt bytea not null default uuid_send(gen_random_uuid()),
+  constraint usage_visitor_salts_pkey primary key (organization_id, date)
+);
+alter table usage_visitor_salts enable row level security;
+comment on table usage_visitor_salts is
+  'What visitors'' addresses are hashed with, one a day; removed when no late event can come, so that no hash can be traced back.';
 
 create table usage_visitors (
   organization_id uuid not null,
@@ -129,7 +200,7 @@ create table usage_visitors (
   constraint usage_visitors_pkey primary key (organization_id, date, api_key_id)
 );
 alter table usage_visitors enable row level security;
-comment on table usage_visitors is 'Distinct addresses of closed days; an open day is counted from its raw rows.';
+comment on table usage_visitors is 'Distinct visitors of days that are over; an open day is counted from its raw rows.';
 
 create table usage_imports (
   organization_id uuid not null,
@@ -142,6 +213,50 @@ create table usage_imports (
 );
 alter table usage_imports enable row level security;
 comment on table usage_imports is 'How far each imported file was read and stored, so that an import can go on.';
+
+-- How response times are kept: in fixed buckets, so that any hours and days add up, and percentiles of them.
+
+create or replace function app.latency_bounds() returns integer[]
+language sql immutable parallel safe
+as $$
+  -- The least value of each bucket in ms: whole numbers up to 10, then steps of a tenth. The middle that
+  -- app.latency_value() answers is at most 4.77 % from any value inside.
+  select '{
+    0,1,2,3,4,5,6,7,8,9,10,12,14,16,18,20,23,26,29,32,36,40,45,50,56,62,69,76,84,93,103,114,126,139,153,169,
+    186,205,226,249,274,302,333,367,404,445,490,540,595,655,721,794,874,962,1059,1165,1282,1411,1553,1709,
+    1880,2069,2276,2504,2755,3031,3335,3669,4036,4440,4885,5374,5912,6504,7155,7871,8659,9525,10478,11526,
+    12679,13947,15342,16877,18565,20422,22465,24712,27184,29903,32894,36184,39803,43784,48163,52980,58279,
+    64107,70518,77570,85328,93861,103248,113573,124931,137425,151168,166285,182914,201206,221327,243460,
+    267807,294588,324047,356452,392098,431308,474439,521883,574072,631480,694629,764092,840502,924553,
+    1017009,1118710,1230582,1353641,1489006,1637907,1801698,1981868,2180055,2398061,2637868,2901655,3191821,
+    3511004,3862105,4248316,4673148,5140463,5654510,6219962,6841959,7526155,8278771,9106649,10017314,
+    11019046,12120951,13333047,14666352,16132988,17746287,19520916,21473008,23620309,25982340,28580575,
+    31438633,34582497,38040747,41844822,46029305,50632236,55695460,61265007,67391508,74130659,81543725,
+    89698098,98667908,108534699,119388169,131326986,144459685,158905654,174796220,192275843,211503428,
+    232653771,255919149,281511064,309662171,340628389,374691228,412160351,453376387,498714026,548585429,
+    603443972,663788370,730167208,803183929,883502322,971852555,1069037811,1175941593,1293535753,1422889329,
+    1565178262,1721696089,1893865698,2083252268
+  }'::integer[]
+$$;
+comment on function app.latency_bounds() is
+  'The least response time in ms of each bucket; the index of the last that is not above a time is its bucket.';
+
+create or replace function app.latency_bucket(p_response_time_ms integer) returns smallint
+language sql immutable parallel safe
+as $$ select width_bucket(p_response_time_ms, app.latency_bounds())::smallint $$;
+comment on function app.latency_bucket(integer) is 'The bucket of a response time in ms, from 1.';
+
+create or replace function app.latency_value(p_bucket integer) returns numeric
+language sql immutable parallel safe
+as $$
+  -- 2lu / (l + u): as far from the least value l as from the greatest u, in proportion to each.
+  select round(case when l + u = 0 then 0 else 2.0 * l * u / (l + u) end, 1)
+  from (
+    select (app.latency_bounds())[p_bucket]::numeric as l,
+      coalesce((app.latency_bounds())[p_bucket + 1] - 1, 2147483647)::numeric as u
+  ) bucket
+$$;
+comment on function app.latency_value(integer) is 'The response time in ms that stands for a bucket, at most 5 % off.';
 
 -- Taking events once, and keeping the months that hold them.
 
@@ -249,12 +364,19 @@ declare
   v_today constant date := (app.now() at time zone 'UTC')::date;
   v_lost integer[];
 begin
+  -- The day's salt is there before the statement that reads it: another batch may be making it now.
+  insert into public.usage_visitor_salts (organization_id, date)
+  select distinct s.organization_id, (s."timestamp" at time zone 'UTC')::date
+  from pg_temp.usage_staging s where s.ip_address is not null
+  order by 1, 2
+  on conflict do nothing;
+
   -- One statement: an event is claimed, stored, and counted, or none of the three. Rows are staged in
   -- the order of their identities, so that two batches which share ids wait for each other in turn
   -- and never in a circle.
   with claimed as (
-    insert into public.usage_event_ids as e (organization_id, event_key, digest, seen_on)
-    select s.organization_id, s.event_key, s.digest, v_today
+    insert into public.usage_event_ids as e (organization_id, event_key, digest, seen_on, date)
+    select s.organization_id, s.event_key, s.digest, v_today, (s."timestamp" at time zone 'UTC')::date
     from pg_temp.usage_staging s
     on conflict (organization_id, event_key) do nothing
     returning e.organization_id, e.event_key
@@ -264,25 +386,27 @@ begin
     insert into public.usage_analytics (
       timestamp, organization_id, api_key_id, endpoint, method, status_code, response_time_ms, cached,
       widget_type, widget_impression, origin, user_agent, ip_address, country_code, metadata,
-      date, billable, event_key, event_id
+      date, billable, event_key, event_id, visitor
     )
     select t."timestamp", t.organization_id, t.api_key_id, t.endpoint, t.method, t.status_code,
       t.response_time_ms, t.cached, t.widget_type, t.widget_impression, t.origin, t.user_agent, t.ip_address,
-      t.country_code, t.metadata, (t."timestamp" at time zone 'UTC')::date, t.billable, t.event_key, t.event_id
-    from taken t
+      t.country_code, t.metadata, (t."timestamp" at time zone 'UTC')::date, t.billable, t.event_key, t.event_id,
+      substring(sha256(v.salt || inet_send(t.ip_address)) for 8)
+    from taken t left join public.usage_visitor_salts v
+      on v.organization_id = t.organization_id and v.date = (t."timestamp" at time zone 'UTC')::date
   ), counted as (
     insert into public.usage_deltas (
-      organization_id, hour, api_key_id, endpoint, widget_type, country_code, requests, impressions, billable,
-      successful, failed, cached, response_time_ms_sum, response_time_count
+      organization_id, hour, api_key_id, endpoint, widget_type, country_code, status_class, origin, requests,
+      impressions, billable, cached, response_time_ms_sum, response_time_count, response_times
     )
     select t.organization_id, date_trunc('hour', t."timestamp", 'UTC'),
       coalesce(t.api_key_id, '00000000-0000-0000-0000-000000000000'), t.endpoint,
-      coalesce(t.widget_type, ''), coalesce(t.country_code, ''),
+      coalesce(t.widget_type, ''), coalesce(t.country_code, ''), t.status_code / 100, coalesce(t.origin, ''),
       count(*), count(*) filter (where t.widget_impression), count(*) filter (where t.billable),
-      count(*) filter (where app.is_successful(t.status_code)), count(*) filter (where t.status_code >= 400),
-      count(*) filter (where t.cached), coalesce(sum(t.response_time_ms), 0), count(t.response_time_ms)
+      count(*) filter (where t.cached), coalesce(sum(t.response_time_ms), 0), count(t.response_time_ms),
+      array_agg(app.latency_bucket(t.response_time_ms)) filter (where t.response_time_ms is not null)
     from taken t
-    group by 1, 2, 3, 4, 5, 6
+    group by 1, 2, 3, 4, 5, 6, 7, 8
   )
   select array_agg(s.ordinal) into v_lost
   from pg_temp.usage_staging s
@@ -364,7 +488,331 @@ comment on function track_usage(
   uuid, uuid, text, integer, text, integer, boolean, text, boolean, text, text, inet, text, jsonb, text, timestamptz
 ) is 'Records one event; true when it counted, false when its id had been counted before.';
 
--- Folding deltas into rollups, and the views that read both, so that every figure is always fresh.
+-- Taking events back, and keeping those that came out of time.
+
+create or replace function app.open_usage_reversing() returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if to_regclass('pg_temp.usage_reversing') is null then
+    create temporary table usage_reversing (
+      ordinal integer, organization_id uuid, event_key uuid, digest bigint, event_id text, reverses uuid,
+      api_key_id uuid, "timestamp" timestamptz, metadata jsonb, outcome text
+    ) on commit delete rows;
+  else
+    truncate pg_temp.usage_reversing;
+  end if;
+end
+$$;
+comment on function app.open_usage_reversing() is 'Makes or empties this session''s table of reversals.';
+
+create or replace function app.claim_usage_reversals(p_rows jsonb) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into pg_temp.usage_reversing
+  select r.*, null from jsonb_to_recordset(p_rows) as r (
+    ordinal integer, organization_id uuid, event_key uuid, digest bigint, event_id text, reverses uuid,
+    api_key_id uuid, "timestamp" timestamptz, metadata jsonb
+  );
+  -- In the order of identities, as in app.ingest_staged_usage(): two batches wait in turn, never in a circle.
+  with claimed as (
+    insert into public.usage_event_ids as e (organization_id, event_key, digest, seen_on, date)
+    select r.organization_id, r.event_key, r.digest, (app.now() at time zone 'UTC')::date,
+      (r."timestamp" at time zone 'UTC')::date
+    from pg_temp.usage_reversing r
+    order by 1, 2
+    on conflict (organization_id, event_key) do nothing
+    returning e.organization_id, e.event_key
+  )
+  update pg_temp.usage_reversing r set outcome = 'claimed' from claimed c
+  where c.organization_id = r.organization_id and c.event_key = r.event_key;
+  update pg_temp.usage_reversing r
+  set outcome = case when e.digest = r.digest then 'duplicate' else 'conflict' end
+  from public.usage_event_ids e
+  where r.outcome is null and e.organization_id = r.organization_id and e.event_key = r.event_key;
+end
+$$;
+comment on function app.claim_usage_reversals(jsonb) is
+  'Claims the ids of reversals, as of any event, and notes in this session''s table which were claimed before.';
+
+create or replace function app.reverse_usage(p_rows jsonb) returns table (ordinal integer, outcome text)
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  perform app.open_usage_reversing();
+  perform app.claim_usage_reversals(p_rows);
+  with found as (
+    select r.ordinal, a.*
+    from pg_temp.usage_reversing r
+      join public.usage_event_ids e on e.organization_id = r.organization_id and e.event_key = r.reverses
+      join public.usage_analytics a
+        on a.organization_id = e.organization_id and a.date = e.date and a.event_key = e.event_key
+    where r.outcome = 'claimed'
+  ), reversed as (
+    insert into public.usage_reversals as x (
+      organization_id, event_key, date, reversal_key, reversal_id, api_key_id, timestamp, metadata
+    )
+    select r.organization_id, r.reverses, f.date, r.event_key, r.event_id, r.api_key_id, r."timestamp", r.metadata
+    from pg_temp.usage_reversing r join found f on f.ordinal = r.ordinal
+    order by 1, 2
+    on conflict (organization_id, event_key) do nothing
+    returning x.organization_id, x.event_key, x.reversal_key
+  ), counted as (
+    insert into public.usage_deltas (
+      organization_id, hour, api_key_id, endpoint, widget_type, country_code, status_class, origin, requests,
+      impressions, billable, cached, response_time_ms_sum, response_time_count, response_times
+    )
+    select f.organization_id, date_trunc('hour', f.timestamp, 'UTC'),
+      coalesce(f.api_key_id, '00000000-0000-0000-0000-000000000000'), f.endpoint, coalesce(f.widget_type, ''),
+      coalesce(f.country_code, ''), f.status_code / 100, coalesce(f.origin, ''), -1,
+      -f.widget_impression::integer, -f.billable::integer, -f.cached::integer, -coalesce(f.response_time_ms, 0),
+      case when f.response_time_ms is null then 0 else -1 end,
+      case when f.response_time_ms is not null then array[-app.latency_bucket(f.response_time_ms)] end
+    from found f join pg_temp.usage_reversing r on r.ordinal = f.ordinal
+      join reversed x on x.organization_id = r.organization_id and x.reversal_key = r.event_key
+  )
+  update pg_temp.usage_reversing r
+  set outcome = case
+    when x.reversal_key is not null then 'reversed'
+    when f.ordinal is not null then 'already_reversed'
+    else 'reverses_unknown'
+  end
+  from pg_temp.usage_reversing o
+    left join found f on f.ordinal = o.ordinal
+    left join reversed x on x.organization_id = o.organization_id and x.reversal_key = o.event_key
+  where o.ordinal = r.ordinal and r.outcome = 'claimed';
+
+  -- What took nothing back gives its id free: the same may come again after the event it means.
+  delete from public.usage_event_ids e using pg_temp.usage_reversing r
+  where r.outcome in ('already_reversed', 'reverses_unknown')
+    and e.organization_id = r.organization_id and e.event_key = r.event_key;
+  return query select r.ordinal, r.outcome from pg_temp.usage_reversing r;
+end
+$$;
+comment on function app.reverse_usage(jsonb) is
+  'Takes events back, each once, with a negative delta in the hour of the event; returns what became of each reversal.';
+
+create or replace function app.quarantine_usage(p_rows jsonb, p_limit integer)
+returns table (ordinal integer, outcome text)
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with arrived as (
+    select r.*, row_number() over (partition by r.organization_id order by r.ordinal) as place
+    from jsonb_to_recordset(p_rows) as r (
+      ordinal integer, organization_id uuid, event_key uuid, digest bigint, reason text, "timestamp" timestamptz,
+      event jsonb
+    )
+  ), held as (
+    select o.organization_id, (
+      select count(*) from (
+        select from public.usage_quarantine q where q.organization_id = o.organization_id limit p_limit
+      ) few
+    ) as events
+    from (select distinct a.organization_id from arrived a) o
+  ), before as (
+    select a.ordinal, q.digest from arrived a join public.usage_quarantine q using (organization_id, event_key)
+  ), kept as (
+    insert into public.usage_quarantine (organization_id, event_key, digest, reason, timestamp, event)
+    select a.organization_id, a.event_key, a.digest, a.reason, a."timestamp", a.event
+    from arrived a join held h using (organization_id) left join before b using (ordinal)
+    where b.ordinal is null and h.events + a.place <= p_limit
+    order by 1, 2
+    on conflict (organization_id, event_key) do nothing
+  )
+  select a.ordinal, case
+    when b.digest <> a.digest then 'conflict'
+    when b.digest = a.digest or h.events + a.place <= p_limit then 'quarantined'
+    else 'quarantine_full'
+  end
+  from arrived a join held h using (organization_id) left join before b using (ordinal);
+end
+$$;
+comment on function app.quarantine_usage(jsonb, integer) is
+  'Keeps events that came out of time, each once and up to a limit an organization; returns what became of each.';
+
+create or replace function app.forget_visitor_salts(p_limit integer default 10000) returns bigint
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_forgotten bigint;
+begin
+  -- No event of that day is taken any more, so nothing is left to be told apart by it.
+  delete from public.usage_visitor_salts s
+  using (
+    select organization_id, date from public.usage_visitor_salts
+    where date < (app.now() at time zone 'UTC')::date - 36 limit p_limit
+  ) old
+  where s.organization_id = old.organization_id and s.date = old.date;
+  get diagnostics v_forgotten = row_count;
+  return v_forgotten;
+end
+$$;
+comment on function app.forget_visitor_salts(integer) is
+  'Removes the salts of days that no late event can reach, which makes their visitors'' hashes untraceable; returns how many.';
+
+-- Folding deltas into rollups: each dimension by itself, so that a page reads few rows however much there was.
+
+create or replace function app.usage_dimensions(
+  p_api_key_id uuid, p_endpoint text, p_widget_type text, p_status_class integer, p_country_code text, p_origin text
+) returns table (dimension text, value text)
+language sql immutable parallel safe
+as $$
+  -- What a row is counted under. The planner takes the rows over as they stand.
+  values ('total', ''), ('api_key', p_api_key_id::text), ('endpoint', p_endpoint), ('widget_type', p_widget_type),
+    ('status_class', p_status_class || 'xx'), ('country', p_country_code), ('origin', p_origin)
+$$;
+comment on function app.usage_dimensions(uuid, text, text, integer, text, text) is
+  'The dimensions that usage is summed by, with the value that a row has in each.';
+
+create or replace function app.usage_value_limit(p_dimension text) returns integer
+language sql immutable parallel safe
+as $$
+  -- Callers choose endpoints and origins, so there could be as many as requests.
+  select case p_dimension when 'endpoint' then 500 when 'origin' then 200 end
+$$;
+comment on function app.usage_value_limit(text) is
+  'How many values of a dimension a day holds by name; what comes beyond is summed as (other). Null: all.';
+
+create or replace function app.open_usage_folding() returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if to_regclass('pg_temp.usage_taken') is null then
+    create temporary table usage_taken (like public.usage_deltas) on commit delete rows;
+    create temporary table usage_folding (like public.usage_hourly) on commit delete rows;
+  else
+    truncate pg_temp.usage_taken, pg_temp.usage_folding;
+  end if;
+end
+$$;
+comment on function app.open_usage_folding() is 'Makes or empties this session''s tables of what is being folded.';
+
+create or replace function app.fold_usage_counts() returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into pg_temp.usage_folding
+  select t.organization_id, x.dimension, t.hour, x.value, sum(t.requests), sum(t.impressions), sum(t.billable),
+    coalesce(sum(t.requests) filter (where t.status_class in (2, 3)), 0),
+    coalesce(sum(t.requests) filter (where t.status_class >= 4), 0),
+    sum(t.cached), sum(t.response_time_ms_sum), sum(t.response_time_count)
+  from pg_temp.usage_taken t
+    cross join lateral app.usage_dimensions(
+      t.api_key_id, t.endpoint, t.widget_type, t.status_class, t.country_code, t.origin
+    ) x
+  group by t.organization_id, x.dimension, t.hour, x.value;
+
+  -- A value that its day does not know yet gets a name while there is room, the largest first.
+  with arrived as (
+    select f.organization_id, f.dimension, (f.hour at time zone 'UTC')::date as date, f.value,
+      sum(f.requests) as requests
+    from pg_temp.usage_folding f
+    where app.usage_value_limit(f.dimension) is not null
+    group by 1, 2, 3, 4
+  ), unknown as (
+    select a.*, row_number() over (
+      partition by a.organization_id, a.dimension, a.date order by a.requests desc, a.value
+    ) as place
+    from arrived a left join public.usage_daily d using (organization_id, dimension, date, value)
+    where d.value is null
+  ), known as (
+    select days.organization_id, days.dimension, days.date, count(d.value) as named
+    from (select distinct u.organization_id, u.dimension, u.date from unknown u) days
+      left join public.usage_daily d on d.organization_id = days.organization_id
+        and d.dimension = days.dimension and d.date = days.date and d.value <> '(other)'
+    group by 1, 2, 3
+  )
+  update pg_temp.usage_folding f set value = '(other)'
+  from unknown u join known k using (organization_id, dimension, date)
+  where u.place + k.named > app.usage_value_limit(u.dimension)
+    and f.organization_id = u.organization_id and f.dimension = u.dimension and f.value = u.value
+    and (f.hour at time zone 'UTC')::date = u.date;
+end
+$$;
+comment on function app.fold_usage_counts() is
+  'Sums what was taken by hour and dimension, with values beyond the limit of their day under (other).';
+
+create or replace function app.fold_usage_rollups() returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into public.usage_hourly as r
+  select f.organization_id, f.dimension, f.hour, f.value, sum(f.requests), sum(f.impressions), sum(f.billable),
+    sum(f.successful), sum(f.failed), sum(f.cached), sum(f.response_time_ms_sum), sum(f.response_time_count)
+  from pg_temp.usage_folding f
+  group by 1, 2, 3, 4
+  on conflict (organization_id, dimension, hour, value) do update set
+    requests = r.requests + excluded.requests,
+    impressions = r.impressions + excluded.impressions,
+    billable = r.billable + excluded.billable,
+    successful = r.successful + excluded.successful,
+    failed = r.failed + excluded.failed,
+    cached = r.cached + excluded.cached,
+    response_time_ms_sum = r.response_time_ms_sum + excluded.response_time_ms_sum,
+    response_time_count = r.response_time_count + excluded.response_time_count;
+  insert into public.usage_daily as r
+  select f.organization_id, f.dimension, (f.hour at time zone 'UTC')::date, f.value, sum(f.requests),
+    sum(f.impressions), sum(f.billable), sum(f.successful), sum(f.failed), sum(f.cached),
+    sum(f.response_time_ms_sum), sum(f.response_time_count)
+  from pg_temp.usage_folding f
+  group by 1, 2, 3, 4
+  on conflict (organization_id, dimension, date, value) do update set
+    requests = r.requests + excluded.requests,
+    impressions = r.impressions + excluded.impressions,
+    billable = r.billable + excluded.billable,
+    successful = r.successful + excluded.successful,
+    failed = r.failed + excluded.failed,
+    cached = r.cached + excluded.cached,
+    response_time_ms_sum = r.response_time_ms_sum + excluded.response_time_ms_sum,
+    response_time_count = r.response_time_count + excluded.response_time_count;
+end
+$$;
+comment on function app.fold_usage_rollups() is 'Adds what was summed to usage_hourly and usage_daily.';
+
+create or replace function app.fold_usage_latencies() returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Under the name that the counts got: an endpoint beyond the limit is in (other) here too.
+  insert into public.usage_latencies as r (organization_id, span, starts_at, endpoint, buckets, counts)
+  with arrived as (
+    select t.organization_id, t.hour, t.endpoint, abs(b.bucket)::smallint as bucket, sum(sign(b.bucket)) as count
+    from pg_temp.usage_taken t cross join lateral unnest(t.response_times) as b (bucket)
+    group by 1, 2, 3, 4
+  ), named as materialized (
+    select a.organization_id, a.hour, a.bucket, a.count,
+      case when f.value is null then '(other)' else a.endpoint end as endpoint
+    from arrived a left join pg_temp.usage_folding f on f.organization_id = a.organization_id
+      and f.dimension = 'endpoint' and f.hour = a.hour and f.value = a.endpoint
+  ), spans as (
+    select n.organization_id, 'hour' as span, n.hour as starts_at, n.endpoint, n.bucket, n.count from named n
+    union all
+    select n.organization_id, 'day', date_trunc('day', n.hour, 'UTC'), n.endpoint, n.bucket, n.count from named n
+  ), before as (
+    select l.organization_id, l.span, l.starts_at, l.endpoint, b.bucket, b.count
+    from (select distinct s.organization_id, s.span, s.starts_at, s.endpoint from spans s) touched
+      join public.usage_latencies l using (organization_id, span, starts_at, endpoint)
+      cross join lateral unnest(l.buckets, l.counts) as b (bucket, count)
+  ), summed as (
+    select a.organization_id, a.span, a.starts_at, a.endpoint, a.bucket, sum(a.count)::bigint as count
+    from (select * from spans union all select * from before) a
+    group by 1, 2, 3, 4, 5
+  )
+  -- Whole, and not added to: one folder at a time, so what was there is what was read.
+  select s.organization_id, s.span, s.starts_at, s.endpoint, array_agg(s.bucket order by s.bucket),
+    array_agg(s.count order by s.bucket)
+  from summed s
+  group by 1, 2, 3, 4
+  on conflict (organization_id, span, starts_at, endpoint) do update set
+    buckets = excluded.buckets, counts = excluded.counts;
+end
+$$;
+comment on function app.fold_usage_latencies() is 'Adds the response times of what was taken to usage_latencies.';
 
 create or replace function app.fold_usage(p_limit integer default 50000) returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -376,55 +824,34 @@ begin
   if not pg_try_advisory_xact_lock(hashtextextended('aurora.fold_usage', 0)) then
     return 0;
   end if;
-  with taken as materialized (
+  perform app.open_usage_folding();
+  with taken as (
     delete from public.usage_deltas d
     using (select organization_id, id from public.usage_deltas limit p_limit) batch
     where d.organization_id = batch.organization_id and d.id = batch.id
     returning d.*
-  ), daily as (
-    insert into public.usage_daily as r (
-      organization_id, date, api_key_id, endpoint, widget_type, country_code, requests, impressions,
-      billable, successful, failed, cached, response_time_ms_sum, response_time_count
-    )
-    select t.organization_id, (t.hour at time zone 'UTC')::date, t.api_key_id, t.endpoint, t.widget_type,
-      t.country_code, sum(t.requests), sum(t.impressions), sum(t.billable), sum(t.successful), sum(t.failed),
-      sum(t.cached), sum(t.response_time_ms_sum), sum(t.response_time_count)
-    from taken t
-    group by 1, 2, 3, 4, 5, 6
-    on conflict (organization_id, date, api_key_id, endpoint, widget_type, country_code) do update set
-      requests = r.requests + excluded.requests,
-      impressions = r.impressions + excluded.impressions,
-      billable = r.billable + excluded.billable,
-      successful = r.successful + excluded.successful,
-      failed = r.failed + excluded.failed,
-      cached = r.cached + excluded.cached,
-      response_time_ms_sum = r.response_time_ms_sum + excluded.response_time_ms_sum,
-      response_time_count = r.response_time_count + excluded.response_time_count
-  ), hourly as (
-    insert into public.usage_hourly as r (
-      organization_id, hour, api_key_id, widget_type, requests, impressions, billable, failed
-    )
-    select t.organization_id, t.hour, t.api_key_id, t.widget_type,
-      sum(t.requests), sum(t.impressions), sum(t.billable), sum(t.failed)
-    from taken t
-    group by 1, 2, 3, 4
-    on conflict (organization_id, hour, api_key_id, widget_type) do update set
-      requests = r.requests + excluded.requests,
-      impressions = r.impressions + excluded.impressions,
-      billable = r.billable + excluded.billable,
-      failed = r.failed + excluded.failed
-  ), reopened as (
+  )
+  insert into pg_temp.usage_taken select t.* from taken t;
+  get diagnostics v_folded = row_count;
+  if v_folded > 0 then
+    perform app.fold_usage_counts();
+    perform app.fold_usage_rollups();
+    perform app.fold_usage_latencies();
     -- A late event makes a closed day's count of visitors wrong: it is counted again.
     delete from public.usage_visitors v
-    using (select distinct organization_id, (hour at time zone 'UTC')::date as date, api_key_id from taken) t
-    where v.organization_id = t.organization_id and v.date = t.date and v.api_key_id = t.api_key_id
-  )
-  select count(*) into v_folded from taken;
+    using (
+      select distinct t.organization_id, (t.hour at time zone 'UTC')::date as date, t.api_key_id
+      from pg_temp.usage_taken t
+    ) t
+    where v.organization_id = t.organization_id and v.date = t.date and v.api_key_id = t.api_key_id;
+  end if;
   return v_folded;
 end
 $$;
 comment on function app.fold_usage(integer) is
-  'Folds up to this many deltas into usage_daily and usage_hourly; returns how many. 0 also when another folds.';
+  'Folds up to this many deltas into the rollups; returns how many. 0 also when another folds.';
+
+-- Visitors, and the views that read folded and unfolded usage together, so that every figure is always fresh.
 
 create or replace function app.count_closed_visitors(p_limit integer default 2000) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -438,15 +865,19 @@ begin
   end if;
   insert into public.usage_visitors (organization_id, date, api_key_id, visitors)
   select d.organization_id, d.date, d.api_key_id, (
-    select count(distinct a.ip_address) from public.usage_analytics a
-    where a.organization_id = d.organization_id and a.date = d.date
+    select count(distinct a.visitor)
+    from public.usage_analytics a
+      left join public.usage_reversals x
+        on x.organization_id = a.organization_id and x.date = a.date and x.event_key = a.event_key
+    where a.organization_id = d.organization_id and a.date = d.date and x.event_key is null
       and coalesce(a.api_key_id, '00000000-0000-0000-0000-000000000000') = d.api_key_id
   )
   from (
-    select distinct r.organization_id, r.date, r.api_key_id
+    select r.organization_id, r.date, r.value::uuid as api_key_id
     from public.usage_daily r
-      left join public.usage_visitors v using (organization_id, date, api_key_id)
-    where v.visitors is null and r.date < (app.now() at time zone 'UTC')::date
+      left join public.usage_visitors v
+        on v.organization_id = r.organization_id and v.date = r.date and v.api_key_id = r.value::uuid
+    where r.dimension = 'api_key' and v.visitors is null and r.date < (app.now() at time zone 'UTC')::date
     limit p_limit
   ) d
   on conflict (organization_id, date, api_key_id) do update set visitors = excluded.visitors;
@@ -457,42 +888,70 @@ $$;
 comment on function app.count_closed_visitors(integer) is
   'Counts the distinct visitors of days that are over; returns how many (organization, day, key). 0 also during a fold.';
 
-create or replace view usage_daily_rows with (security_invoker = true) as
-select organization_id, date, api_key_id, endpoint, widget_type, country_code, requests, impressions,
-  billable, successful, failed, cached, response_time_ms_sum, response_time_count, true as is_folded
+create or replace view usage_delta_series with (security_invoker = true) as
+select d.organization_id, x.dimension, d.hour, x.value, d.requests::bigint as requests,
+  d.impressions::bigint as impressions, d.billable::bigint as billable,
+  case when d.status_class in (2, 3) then d.requests else 0 end::bigint as successful,
+  case when d.status_class >= 4 then d.requests else 0 end::bigint as failed,
+  d.cached::bigint as cached, d.response_time_ms_sum, d.response_time_count::bigint as response_time_count
+from usage_deltas d
+  cross join lateral app.usage_dimensions(
+    d.api_key_id, d.endpoint, d.widget_type, d.status_class, d.country_code, d.origin
+  ) x;
+comment on view usage_delta_series is 'Usage that is not folded yet, by hour and dimension.';
+
+create or replace view usage_daily_series with (security_invoker = true) as
+select organization_id, dimension, date, value, requests, impressions, billable, successful, failed, cached,
+  response_time_ms_sum, response_time_count, true as is_folded
 from usage_daily
 union all
-select organization_id, (hour at time zone 'UTC')::date, api_key_id, endpoint, widget_type, country_code,
-  requests, impressions, billable, successful, failed, cached, response_time_ms_sum, response_time_count, false
-from usage_deltas;
-comment on view usage_daily_rows is 'Folded and unfolded usage by UTC day. Sum it: one key may stand in several rows.';
+select organization_id, dimension, (hour at time zone 'UTC')::date, value, requests, impressions, billable, successful,
+  failed, cached, response_time_ms_sum, response_time_count, false
+from usage_delta_series;
+comment on view usage_daily_series is
+  'Folded and unfolded usage by UTC day and dimension. Name the dimension, and sum: a value may stand in several rows.';
 
-create or replace view usage_hourly_rows with (security_invoker = true) as
-select organization_id, hour, api_key_id, widget_type, requests, impressions, billable, failed
+create or replace view usage_hourly_series with (security_invoker = true) as
+select organization_id, dimension, hour, value, requests, impressions, billable, successful, failed, cached,
+  response_time_ms_sum, response_time_count, true as is_folded
 from usage_hourly
 union all
-select organization_id, hour, api_key_id, widget_type, requests, impressions, billable, failed
-from usage_deltas;
-comment on view usage_hourly_rows is 'Folded and unfolded usage by hour. Sum it: one key may stand in several rows.';
+select organization_id, dimension, hour, value, requests, impressions, billable, successful, failed, cached,
+  response_time_ms_sum, response_time_count, false
+from usage_delta_series;
+comment on view usage_hourly_series is
+  'Folded and unfolded usage by hour and dimension. Name the dimension, and sum: a value may stand in several rows.';
+
+create or replace view usage_latency_rows with (security_invoker = true) as
+select l.organization_id, l.span, l.starts_at, l.endpoint, b.bucket, b.count, true as is_folded
+from usage_latencies l cross join lateral unnest(l.buckets, l.counts) as b (bucket, count)
+union all
+select d.organization_id, 'hour', d.hour, d.endpoint, abs(b.bucket)::smallint, sign(b.bucket)::bigint, false
+from usage_deltas d cross join lateral unnest(d.response_times) as b (bucket);
+comment on view usage_latency_rows is
+  'Response times by endpoint, hour or day, and bucket. What is not folded yet stands under its hour only.';
 
 create or replace view daily_usage_summary with (security_invoker = true) as
-select d.organization_id, d.api_key_id, d.date, d.total_requests, d.widget_impressions, d.successful_requests,
-  d.failed_requests, d.cached_requests, d.avg_response_time,
+select d.organization_id, nullif(d.api_key_id, '00000000-0000-0000-0000-000000000000') as api_key_id, d.date,
+  d.total_requests, d.widget_impressions, d.successful_requests, d.failed_requests, d.cached_requests,
+  d.avg_response_time,
   coalesce(
     -- A late event makes the count of its day wrong before it is folded, too.
     case when d.is_folded then (
       select v.visitors from usage_visitors v
-      where v.organization_id = d.organization_id and v.date = d.date
-        and v.api_key_id = coalesce(d.api_key_id, '00000000-0000-0000-0000-000000000000')
+      where v.organization_id = d.organization_id and v.date = d.date and v.api_key_id = d.api_key_id
     ) end,
     (
-      select count(distinct a.ip_address) from usage_analytics a
-      where a.organization_id = d.organization_id and a.date = d.date
-        and a.api_key_id is not distinct from d.api_key_id
+      select count(distinct a.visitor)
+      from usage_analytics a
+        left join usage_reversals x
+          on x.organization_id = a.organization_id and x.date = a.date and x.event_key = a.event_key
+      where a.organization_id = d.organization_id and a.date = d.date and x.event_key is null
+        and a.api_key_id is not distinct from nullif(d.api_key_id, '00000000-0000-0000-0000-000000000000')
     )
   ) as unique_visitors
 from (
-  select r.organization_id, nullif(r.api_key_id, '00000000-0000-0000-0000-000000000000') as api_key_id, r.date,
+  select r.organization_id, r.value::uuid as api_key_id, r.date,
     sum(r.requests)::bigint as total_requests,
     sum(r.impressions)::bigint as widget_impressions,
     sum(r.successful)::bigint as successful_requests,
@@ -500,8 +959,10 @@ from (
     sum(r.cached)::bigint as cached_requests,
     sum(r.response_time_ms_sum) / nullif(sum(r.response_time_count), 0) as avg_response_time,
     bool_and(r.is_folded) as is_folded
-  from usage_daily_rows r
-  group by r.organization_id, nullif(r.api_key_id, '00000000-0000-0000-0000-000000000000'), r.date
+  from usage_daily_series r
+  where r.dimension = 'api_key'
+  group by r.organization_id, r.value, r.date
+  having sum(r.requests) <> 0
 ) d;
 comment on view daily_usage_summary is
   'The seed''s summary, always fresh: requests, impressions, and visitors by organization, key, and UTC day.';
@@ -512,8 +973,8 @@ language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
   return coalesce((
-    select sum(r.billable) from public.usage_hourly_rows r
-    where r.organization_id = p_organization_id and r.hour >= p_from and r.hour < p_to
+    select sum(r.billable) from public.usage_hourly_series r
+    where r.organization_id = p_organization_id and r.dimension = 'total' and r.hour >= p_from and r.hour < p_to
   ), 0);
 end
 $$;
@@ -543,13 +1004,163 @@ $$;
 comment on function app.forget_usage_event_ids(integer, integer) is
   'Forgets ids claimed more than so many days ago; returns how many.';
 
+-- Recounting: what the sums say against what the raw rows say. Each function is one statement, so one snapshot.
+
+create or replace view usage_raw_series with (security_invoker = true) as
+select a.organization_id, x.dimension, date_trunc('hour', a.timestamp, 'UTC') as hour, x.value,
+  1::bigint as requests, a.widget_impression::integer::bigint as impressions, a.billable::integer::bigint as billable,
+  (a.status_code between 200 and 399)::integer::bigint as successful,
+  (a.status_code >= 400)::integer::bigint as failed, a.cached::integer::bigint as cached,
+  coalesce(a.response_time_ms, 0)::bigint as response_time_ms_sum,
+  (a.response_time_ms is not null)::integer::bigint as response_time_count, a.date
+from usage_analytics a
+  left join usage_reversals r
+    on r.organization_id = a.organization_id and r.date = a.date and r.event_key = a.event_key
+  cross join lateral app.usage_dimensions(
+    coalesce(a.api_key_id, '00000000-0000-0000-0000-000000000000'), a.endpoint, coalesce(a.widget_type, ''),
+    a.status_code / 100, coalesce(a.country_code, ''), coalesce(a.origin, '')
+  ) x
+where r.event_key is null;
+comment on view usage_raw_series is
+  'The raw rows that were not taken back, one for each dimension: what every sum is checked against.';
+
+create or replace function app.verify_usage_counts(p_organization_id uuid, p_first date, p_last date)
+returns table (what text, dimension text, starts_at timestamptz, value text, measure text, stored bigint, recounted bigint)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_from constant timestamptz := p_first::timestamp at time zone 'UTC';
+  v_to constant timestamptz := (p_last + 1)::timestamp at time zone 'UTC';
+begin
+  return query
+  with named as materialized (
+    select d.dimension, d.date, d.value from public.usage_daily d
+    where d.organization_id = p_organization_id and d.dimension in ('endpoint', 'origin')
+      and d.date between p_first and p_last
+  ), sides as (
+    select 'hour' as what, false as is_raw, h.dimension, h.hour as starts_at, h.hour, h.value, h.requests, h.impressions,
+      h.billable, h.successful, h.failed, h.cached, h.response_time_ms_sum, h.response_time_count
+    from public.usage_hourly_series h
+    where h.organization_id = p_organization_id and h.hour >= v_from and h.hour < v_to
+    union all
+    select 'day', false, d.dimension, d.date::timestamp at time zone 'UTC', d.date::timestamp at time zone 'UTC', d.value,
+      d.requests, d.impressions, d.billable, d.successful, d.failed, d.cached, d.response_time_ms_sum,
+      d.response_time_count
+    from public.usage_daily_series d
+    where d.organization_id = p_organization_id and d.date between p_first and p_last
+    union all
+    select spans.what, true, a.dimension,
+      case spans.what when 'hour' then a.hour else date_trunc('day', a.hour, 'UTC') end, a.hour, a.value, a.requests,
+      a.impressions, a.billable, a.successful, a.failed, a.cached, a.response_time_ms_sum, a.response_time_count
+    from public.usage_raw_series a cross join (values ('hour'), ('day')) as spans (what)
+    where a.organization_id = p_organization_id and a.date between p_first and p_last
+  ), sums as (
+    select s.what, s.dimension, s.starts_at, m.measure,
+      -- A value that its day has no room to name, or has not named yet, is compared in the sum of those.
+      case when app.usage_value_limit(s.dimension) is null or n.value is not null then s.value else '(other)' end as value,
+      coalesce(sum(m.amount) filter (where not s.is_raw), 0)::bigint as stored,
+      coalesce(sum(m.amount) filter (where s.is_raw), 0)::bigint as recounted
+    from sides s
+      left join named n on n.dimension = s.dimension and n.value = s.value and n.date = (s.hour at time zone 'UTC')::date
+      cross join lateral (values
+        ('requests', s.requests), ('impressions', s.impressions), ('billable', s.billable),
+        ('successful', s.successful), ('failed', s.failed), ('cached', s.cached),
+        ('response_time_ms', s.response_time_ms_sum), ('response_times', s.response_time_count)
+      ) as m (measure, amount)
+    group by 1, 2, 3, 4, 5
+  )
+  select s.what, s.dimension, s.starts_at, s.value, s.measure, s.stored, s.recounted
+  from sums s where s.stored <> s.recounted order by 1, 2, 3, 4, 5;
+end
+$$;
+comment on function app.verify_usage_counts(uuid, date, date) is
+  'Where the sums of an organization over UTC days differ from its raw rows. No row: they agree.';
+
+create or replace function app.verify_usage_latencies(p_organization_id uuid, p_first date, p_last date)
+returns table (what text, dimension text, starts_at timestamptz, value text, measure text, stored bigint, recounted bigint)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_from constant timestamptz := p_first::timestamp at time zone 'UTC';
+  v_to constant timestamptz := (p_last + 1)::timestamp at time zone 'UTC';
+begin
+  return query
+  with named as materialized (
+    select d.date, d.value from public.usage_daily d
+    where d.organization_id = p_organization_id and d.dimension = 'endpoint' and d.date between p_first and p_last
+  ), sides as (
+    -- What is not folded yet stands under its hour only, and belongs to its day as well.
+    select spans.what, false as is_raw, l.starts_at, l.endpoint, l.bucket, l.count
+    from public.usage_latency_rows l join (values ('hour'), ('day')) as spans (what)
+      on spans.what = l.span or (l.span = 'hour' and not l.is_folded)
+    where l.organization_id = p_organization_id and l.starts_at >= v_from and l.starts_at < v_to
+    union all
+    select spans.what, true, a.hour, a.value, app.latency_bucket(a.response_time_ms_sum::integer), 1
+    from public.usage_raw_series a cross join (values ('hour'), ('day')) as spans (what)
+    where a.organization_id = p_organization_id and a.date between p_first and p_last
+      and a.dimension = 'endpoint' and a.response_time_count = 1
+  ), sums as (
+    select s.what, case s.what when 'hour' then s.starts_at else date_trunc('day', s.starts_at, 'UTC') end as starts_at,
+      case when n.value is null then '(other)' else s.endpoint end as value, s.bucket,
+      coalesce(sum(s.count) filter (where not s.is_raw), 0)::bigint as stored,
+      coalesce(sum(s.count) filter (where s.is_raw), 0)::bigint as recounted
+    from sides s left join named n on n.value = s.endpoint and n.date = (s.starts_at at time zone 'UTC')::date
+    group by 1, 2, 3, 4
+  )
+  select s.what, 'endpoint', s.starts_at, s.value, 'response times in bucket ' || s.bucket, s.stored, s.recounted
+  from sums s where s.stored <> s.recounted order by 1, 3, 4, 5;
+end
+$$;
+comment on function app.verify_usage_latencies(uuid, date, date) is
+  'Where the buckets of response times of an organization differ from its raw rows. No row: they agree.';
+
+create or replace function app.verify_usage_visitors(p_organization_id uuid, p_first date, p_last date)
+returns table (what text, dimension text, starts_at timestamptz, value text, measure text, stored bigint, recounted bigint)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with raw as (
+    select a.date, coalesce(a.api_key_id, '00000000-0000-0000-0000-000000000000') as api_key_id, a.visitor,
+      a.event_key, r.event_key is not null as is_reversed
+    from public.usage_analytics a
+      left join public.usage_reversals r
+        on r.organization_id = a.organization_id and r.date = a.date and r.event_key = a.event_key
+    where a.organization_id = p_organization_id and a.date between p_first and p_last
+  )
+  select 'day', 'api_key', s.date::timestamp at time zone 'UTC', s.api_key_id::text, 'visitors', s.unique_visitors,
+    coalesce(c.visitors, 0)
+  from (
+    select d.date, coalesce(d.api_key_id, '00000000-0000-0000-0000-000000000000') as api_key_id, d.unique_visitors
+    from public.daily_usage_summary d
+    where d.organization_id = p_organization_id and d.date between p_first and p_last
+  ) s
+    left join (
+      select w.date, w.api_key_id, count(distinct w.visitor) as visitors
+      from raw w where not w.is_reversed group by 1, 2
+    ) c using (date, api_key_id)
+  where s.unique_visitors <> coalesce(c.visitors, 0)
+  union all
+  select 'day', 'total', w.date::timestamp at time zone 'UTC', '', 'rows of one event', count(*), 1
+  from raw w group by w.date, w.event_key having count(*) > 1;
+end
+$$;
+comment on function app.verify_usage_visitors(uuid, date, date) is
+  'Where the visitors of an organization differ from its raw rows, and events that have more than one row.';
+
 -- Who may read usage. Only the platform writes it; the base tables of the rollups are read through views.
 
 revoke execute on function
   app.has_usage_partition(text), app.ensure_usage_partitions(date, date), app.usage_event_key(text, text), app.is_successful(integer),
-  app.open_usage_staging(), app.ingest_staged_usage(), app.fold_usage(integer),
+  app.open_usage_staging(), app.ingest_staged_usage(), app.fold_usage(integer), app.open_usage_folding(),
+  app.fold_usage_counts(), app.fold_usage_rollups(), app.fold_usage_latencies(), app.usage_value_limit(text),
   app.count_closed_visitors(integer), app.count_billable(uuid, timestamptz, timestamptz),
-  app.forget_usage_event_ids(integer, integer),
+  app.forget_usage_event_ids(integer, integer), app.forget_visitor_salts(integer),
+  app.verify_usage_counts(uuid, date, date), app.verify_usage_latencies(uuid, date, date),
+  app.verify_usage_visitors(uuid, date, date), app.open_usage_reversing(), app.claim_usage_reversals(jsonb), app.reverse_usage(jsonb), app.quarantine_usage(jsonb, integer),
   track_usage(
     uuid, uuid, text, integer, text, integer, boolean, text, boolean, text, text, inet, text, jsonb, text,
     timestamptz
@@ -557,27 +1168,48 @@ revoke execute on function
 from public;
 grant execute on function
   app.has_usage_partition(text), app.ensure_usage_partitions(date, date), app.usage_event_key(text, text), app.is_successful(integer),
-  app.open_usage_staging(), app.ingest_staged_usage(), app.fold_usage(integer),
+  app.open_usage_staging(), app.ingest_staged_usage(), app.fold_usage(integer), app.open_usage_folding(),
+  app.fold_usage_counts(), app.fold_usage_rollups(), app.fold_usage_latencies(), app.usage_value_limit(text),
   app.count_closed_visitors(integer), app.count_billable(uuid, timestamptz, timestamptz),
-  app.forget_usage_event_ids(integer, integer),
+  app.forget_usage_event_ids(integer, integer), app.forget_visitor_salts(integer),
+  app.verify_usage_counts(uuid, date, date), app.verify_usage_latencies(uuid, date, date),
+  app.verify_usage_visitors(uuid, date, date), app.open_usage_reversing(), app.claim_usage_reversals(jsonb), app.reverse_usage(jsonb), app.quarantine_usage(jsonb, integer),
   track_usage(
     uuid, uuid, text, integer, text, integer, boolean, text, boolean, text, text, inet, text, jsonb, text,
     timestamptz
   )
 to service_role;
+-- Those that the views are made of run as whoever reads them.
+revoke execute on function
+  app.usage_dimensions(uuid, text, text, integer, text, text), app.latency_bounds(), app.latency_bucket(integer),
+  app.latency_value(integer)
+from public;
+grant execute on function
+  app.usage_dimensions(uuid, text, text, integer, text, text), app.latency_bounds(), app.latency_bucket(integer),
+  app.latency_value(integer)
+to service_role, authenticated, tenant;
 
 revoke all on schema usage_partitions from public, anon, authenticated, service_role, tenant;
 revoke all on
-  usage_analytics, usage_event_ids, usage_deltas, usage_daily, usage_hourly, usage_visitors, usage_imports,
-  usage_daily_rows, usage_hourly_rows, daily_usage_summary
+  usage_analytics, usage_event_ids, usage_deltas, usage_daily, usage_hourly, usage_latencies, usage_visitors,
+  usage_visitor_salts, usage_reversals, usage_quarantine, usage_imports,
+  usage_delta_series, usage_daily_series, usage_hourly_series, usage_latency_rows, usage_raw_series,
+  daily_usage_summary
 from public, anon, authenticated, service_role, tenant;
 grant select, insert, update, delete on
-  usage_analytics, usage_event_ids, usage_deltas, usage_daily, usage_hourly, usage_visitors, usage_imports
+  usage_analytics, usage_event_ids, usage_deltas, usage_daily, usage_hourly, usage_latencies, usage_visitors,
+  usage_reversals, usage_quarantine, usage_imports
 to service_role;
-grant select on usage_daily_rows, usage_hourly_rows, daily_usage_summary to service_role;
+-- Made and read by the ingest alone, and never changed.
+grant select, insert, delete on usage_visitor_salts to service_role;
 grant select on
-  usage_analytics, usage_deltas, usage_daily, usage_hourly, usage_visitors,
-  usage_daily_rows, usage_hourly_rows, daily_usage_summary
+  usage_delta_series, usage_daily_series, usage_hourly_series, usage_latency_rows, usage_raw_series,
+  daily_usage_summary
+to service_role;
+grant select on
+  usage_analytics, usage_deltas, usage_daily, usage_hourly, usage_latencies, usage_visitors, usage_reversals,
+  usage_delta_series, usage_daily_series, usage_hourly_series, usage_latency_rows, usage_raw_series,
+  daily_usage_summary
 to authenticated, tenant;
 
 do $$
@@ -585,16 +1217,16 @@ declare
   v_table text;
 begin
   foreach v_table in array array[
-    'usage_analytics', 'usage_event_ids', 'usage_deltas', 'usage_daily', 'usage_hourly', 'usage_visitors',
-    'usage_imports'
+    'usage_analytics', 'usage_event_ids', 'usage_deltas', 'usage_daily', 'usage_hourly', 'usage_latencies',
+    'usage_visitors', 'usage_visitor_salts', 'usage_reversals', 'usage_quarantine', 'usage_imports'
   ] loop
     execute format('drop policy if exists "The platform acts on all usage" on public.%I', v_table);
     execute format(
       'create policy "The platform acts on all usage" on public.%I to service_role '
       'using (true) with check (true)', v_table
     );
-    -- Claims and import positions are the platform's own business.
-    continue when v_table in ('usage_event_ids', 'usage_imports');
+    -- Claims, salts, import positions, and what is not counted are the platform's own business.
+    continue when v_table in ('usage_event_ids', 'usage_visitor_salts', 'usage_quarantine', 'usage_imports');
     execute format('drop policy if exists "An organization''s people see its usage" on public.%I', v_table);
     execute format(
       'create policy "An organization''s people see its usage" on public.%I for select '

@@ -387,7 +387,7 @@ comment on table billed_usage is
   'How much of each period was billed, under which terms: what comes later is the difference, at the original price.';
 comment on column billed_usage.daily is 'Billable impressions by the seller''s day as they were counted then.';
 
--- From usage and terms to lines, from lines to a draft, from a draft to a numbered, immutable document.
+-- The check digit of a KID.
 
 create or replace function app.mod10(p_digits text) returns text
 language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
@@ -405,76 +405,302 @@ end
 $$;
 comment on function app.mod10(text) is 'The MOD10 (Luhn) check digit: of a KID, Brukerhåndbok OCR giro.';
 
+-- What a billing moment costs: overage of the month that ended, the fee of the period that begins, changes, coupons.
+
+do $$
+begin
+  if to_regtype('app.bill_line') is null then
+    create type app.bill_line as (
+      kind text, description text, quantity numeric, unit text, unit_price numeric, base_quantity numeric,
+      amount numeric, period_start timestamptz, period_end timestamptz, impressions bigint, included bigint,
+      tax_code text, facts jsonb
+    );
+  end if;
+end
+$$;
+
+create or replace function app.rate_usage(p_terms public.subscription_terms, p_used bigint, p_included bigint)
+returns setof app.bill_line
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_model constant jsonb := app.usage_price_model(p_terms.overage_rate, p_terms.overage_model, p_terms.price_model);
+  v_over constant bigint := greatest(0, p_used - p_included);
+  v_rated record;
+  v_line app.bill_line;
+begin
+  -- Without an included number usage has no end, and no price.
+  if v_model is null or p_included is null or p_terms.is_paused then
+    return;
+  end if;
+  v_line.impressions := p_used; v_line.included := p_included; v_line.tax_code := 'standard';
+  for v_rated in select * from app.rate(v_model, v_over) loop
+    v_line.kind := case v_rated.kind when 'usage' then 'overage' else v_rated.kind end;
+    v_line.description := format('%s: %s', p_terms.plan_name,
+      case v_rated.kind when 'usage' then 'overage' when 'minimum' then 'minimum' else 'flat fee' end);
+    v_line.quantity := v_rated.quantity;
+    v_line.unit := case
+      when v_rated.unit = 'package' and v_model ->> 'package_size' = '1000' then 'thousand'
+      when v_rated.unit = 'unit' then 'impression' else v_rated.unit end;
+    v_line.unit_price := v_rated.unit_price;
+    v_line.base_quantity := v_rated.base_quantity;
+    -- The one rounding: a line, in the digits of its currency, halves up.
+    v_line.amount := app.round_money(v_rated.amount, p_terms.currency);
+    v_line.facts := jsonb_build_object(
+      'plan_id', p_terms.plan_id, 'plan_version', p_terms.plan_version, 'over', v_over, 'tier', v_rated.tier,
+      'price_model', v_model);
+    if v_line.amount <> 0 then
+      return next v_line;
+    end if;
+  end loop;
+end
+$$;
+comment on function app.rate_usage(public.subscription_terms, bigint, bigint) is
+  'The lines of so many billable impressions under terms with so many included ones; no periods are set.';
+
+create or replace function app.usage_parts(p_subscription_id uuid, p_from timestamptz, p_to timestamptz)
+returns table (terms_id bigint, period_start timestamptz, period_end timestamptz, included bigint)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_part record;
+  v_terms public.subscription_terms;
+  v_days integer;
+begin
+  for v_part in
+    select p.t as terms, greatest((p.t).starts_at, p_from) as part_start, least(p.next_at, p_to) as part_end
+    from (
+      select t, lead(t.starts_at, 1, 'infinity') over (order by t.starts_at, t.id) as next_at
+      from public.subscription_terms t where t.subscription_id = p_subscription_id
+    ) p
+    where (p.t).starts_at < p_to and p.next_at > greatest(p_from, (p.t).starts_at)
+    order by 2
+  loop
+    v_terms := v_part.terms; terms_id := v_terms.id; period_start := v_part.part_start; period_end := v_part.part_end;
+    v_days := app.local_days(p_from, p_to, v_terms.time_zone);
+    -- Differences of rounded running shares: the parts of an unchanged number add up to it.
+    included := app.round_quotient(
+        v_terms.included_impressions::numeric * app.local_days(p_from, period_end, v_terms.time_zone), v_days, 0)
+      - app.round_quotient(
+        v_terms.included_impressions::numeric * app.local_days(p_from, period_start, v_terms.time_zone), v_days, 0);
+    return next;
+  end loop;
+end
+$$;
+comment on function app.usage_parts(uuid, timestamptz, timestamptz) is
+  'A billing month cut where the terms changed, each part with its share, by day, of the included impressions.';
+
+create or replace function app.bill_usage(p_subscription public.subscriptions, p_from timestamptz, p_to timestamptz)
+returns setof app.bill_line
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_part record;
+  v_terms public.subscription_terms;
+  v_line app.bill_line;
+begin
+  for v_part in select * from app.usage_parts(p_subscription.id, p_from, p_to) loop
+    select * into strict v_terms from public.subscription_terms t where t.id = v_part.terms_id;
+    continue when v_terms.is_paused or v_part.included is null;
+    for v_line in
+      select * from app.rate_usage(
+        v_terms,
+        app.count_billable(p_subscription.organization_id, v_part.period_start, v_part.period_end),
+        v_part.included)
+    loop
+      v_line.period_start := v_part.period_start; v_line.period_end := v_part.period_end;
+      v_line.facts := v_line.facts || jsonb_build_object(
+        'usage', jsonb_build_object('organization_id', p_subscription.organization_id, 'from', v_part.period_start,
+          'to', v_part.period_end, 'billable', v_line.impressions, 'included', v_line.included));
+      return next v_line;
+    end loop;
+  end loop;
+end
+$$;
+comment on function app.bill_usage(public.subscriptions, timestamptz, timestamptz) is
+  'The lines of a billing month''s usage, each with the facts it can be followed to.';
+
+create or replace function app.bill_fee(p_subscription public.subscriptions, p_at timestamptz)
+returns setof app.bill_line
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_terms public.subscription_terms;
+  v_period record;
+  v_line app.bill_line;
+begin
+  -- A change on a day that was billed already came with lines of its own.
+  select t.* into v_terms from public.subscription_terms t
+  where t.subscription_id = p_subscription.id and (t.starts_at < p_at or (t.starts_at = p_at and not t.is_adjusted))
+  order by t.starts_at desc, t.id desc limit 1;
+  if v_terms.id is null or v_terms.is_paused
+    or (p_subscription.cancel_at_period_end and p_at >= p_subscription.current_period_end)
+  then
+    return;
+  end if;
+  select * into strict v_period from app.fee_period(v_terms, p_at);
+  if p_at <> v_period.period_start and p_at <> v_terms.starts_at then
+    return;
+  end if;
+  v_line.kind := 'fee'; v_line.description := v_terms.plan_name; v_line.unit_price := app.terms_fee(v_terms);
+  v_line.period_start := p_at; v_line.period_end := v_period.period_end; v_line.tax_code := 'standard';
+  if p_at = v_period.period_start then
+    v_line.quantity := 1; v_line.base_quantity := 1;
+    v_line.unit := case v_terms.billing_period when 'yearly' then 'year' else 'month' end;
+    v_line.amount := app.round_money(v_line.unit_price, v_terms.currency);
+  else
+    -- A year that begins within the year of the anchor: its days, so that the anchor is kept.
+    v_line.quantity := app.local_days(p_at, v_period.period_end, v_terms.time_zone);
+    v_line.base_quantity := v_period.days; v_line.unit := 'day';
+    v_line.amount := app.prorate(v_line.unit_price, v_line.quantity::integer, v_period.days, v_terms.currency);
+  end if;
+  v_line.facts := jsonb_build_object('plan_id', v_terms.plan_id, 'plan_version', v_terms.plan_version,
+    'fee_period_start', v_period.period_start);
+  return next v_line;
+end
+$$;
+comment on function app.bill_fee(public.subscriptions, timestamptz) is
+  'The fee of the month or year that begins at a billing moment; no row where none does.';
+
+create or replace function app.bill_adjustments(p_subscription_id uuid, p_at timestamptz) returns setof app.bill_line
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  -- A credit counts backwards: prices are never negative (EN 16931, BR-27).
+  select a.kind, a.description, case a.kind when 'credit' then -a.quantity else a.quantity end, a.unit, a.unit_price,
+    a.base_quantity, case a.kind when 'credit' then -a.amount else a.amount end, a.period_start, a.period_end,
+    null::bigint, null::bigint, a.tax_code, a.facts || jsonb_build_object('adjustment_id', a.id)
+  from public.subscription_adjustments a
+  where a.subscription_id = p_subscription_id and a.billed_at = p_at
+  order by a.created_at, a.kind desc, a.id
+$$;
+comment on function app.bill_adjustments(uuid, timestamptz) is
+  'The lines of changes that were made before the bill of their period.';
+
+create or replace function app.bill_discounts(
+  p_subscription public.subscriptions, p_at timestamptz, p_base numeric, p_from timestamptz, p_to timestamptz
+) returns setof app.bill_line
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_redemption public.coupon_redemptions;
+  v_place integer;
+  v_left numeric := p_base;
+  v_used numeric;
+  v_line app.bill_line;
+begin
+  v_line.kind := 'discount'; v_line.quantity := -1; v_line.unit := 'coupon'; v_line.base_quantity := 1;
+  v_line.period_start := p_from; v_line.period_end := p_to; v_line.tax_code := 'standard';
+  for v_redemption in
+    select r.* from public.coupon_redemptions r
+    where r.subscription_id = p_subscription.id and r.starts_at <= p_at and coalesce(r.ended_at, 'infinity') > p_at
+    order by r.percent is null, r.created_at, r.id
+  loop
+    exit when v_left <= 0;
+    if v_redemption.percent is not null then
+      continue when app.redemption_place(v_redemption, p_subscription, p_at) is null;
+      v_line.unit_price := app.round_money(v_left * v_redemption.percent / 100, p_subscription.currency);
+    else
+      -- What a bill was too small for is kept for the next: so much a bill until now, less what was used.
+      v_place := app.moment_index(p_subscription.billing_anchor, p_subscription.time_zone, p_at)
+        - app.moment_index(p_subscription.billing_anchor, p_subscription.time_zone, v_redemption.starts_at) + 1;
+      select coalesce(sum(u.amount), 0) into v_used from public.coupon_uses u
+      where u.redemption_id = v_redemption.id and u.billed_at < p_at;
+      v_line.unit_price := least(v_left, case when v_redemption.periods is null then v_redemption.amount
+        else v_redemption.amount * least(v_place, v_redemption.periods) - v_used end);
+    end if;
+    continue when v_line.unit_price <= 0;
+    v_left := v_left - v_line.unit_price;
+    v_line.description := format('Coupon %s', v_redemption.coupon_code);
+    v_line.amount := -v_line.unit_price;
+    v_line.facts := jsonb_build_object('redemption_id', v_redemption.id, 'coupon', v_redemption.coupon_code,
+      'percent', v_redemption.percent);
+    return next v_line;
+  end loop;
+end
+$$;
+comment on function app.bill_discounts(public.subscriptions, timestamptz, numeric, timestamptz, timestamptz) is
+  'What coupons take off fee and usage of a bill: percents first, then amounts, never more than is there.';
+
 create or replace function calculate_monthly_bill(
   p_organization_id uuid,
   p_billed_at timestamptz default null
 ) returns table (
   line_number integer, kind text, description text, quantity numeric, unit text, unit_price numeric,
-  amount numeric, period_start timestamptz, period_end timestamptz, impressions bigint, included bigint
+  base_quantity numeric, amount numeric, period_start timestamptz, period_end timestamptz, impressions bigint,
+  included bigint, tax_code text, facts jsonb
 )
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sub public.subscriptions;
-  v_months integer;
+  v_terms public.subscription_terms;
   v_at timestamptz;
-  v_from timestamptz;
-  v_used bigint;
-  v_over bigint;
+  v_index integer;
+  v_lines app.bill_line[];
+  v_base numeric;
 begin
   select * into v_sub from public.subscriptions s where s.organization_id = p_organization_id;
   if not found then
     perform app.refuse('subscription_not_found', 'The organization has no subscription.');
   end if;
   v_at := coalesce(p_billed_at, v_sub.next_billing_at);
-  select m into v_months from generate_series(0, 1200) m
-  where app.billing_moment(v_sub.billing_anchor, m, v_sub.time_zone) = v_at;
-  if not found then
+  v_terms := app.terms_at(v_sub.id, v_at);
+  v_index := app.moment_index(v_terms.billing_anchor, v_terms.time_zone, v_at);
+  if v_terms.id is null or v_index < 0
+    or app.billing_moment(v_terms.billing_anchor, v_index, v_terms.time_zone) <> v_at
+  then
     perform app.refuse('billing_moment_invalid', 'Bills are made for a moment at which a billing month begins.');
   end if;
-
-  line_number := 0;
-  -- Usage in arrears: the month that ended at this moment.
-  if v_months > 0 and v_sub.included_impressions is not null and v_sub.overage_rate > 0 then
-    v_from := app.billing_moment(v_sub.billing_anchor, v_months - 1, v_sub.time_zone);
-    v_used := app.count_billable(p_organization_id, v_from, v_at);
-    v_over := greatest(0, v_used - v_sub.included_impressions);
-    if v_over > 0 then
-      line_number := line_number + 1;
-      kind := 'overage';
-      description := format('%s: overage', v_sub.plan_name);
-      -- Begun thousands are whole blocks, so that quantity times price is the line to the øre (EHF R120).
-      quantity := case v_sub.overage_model
-        when 'per_begun_1000' then (v_over + 999) / 1000 else v_over / 1000.0 end;
-      unit := 'thousand';
-      unit_price := v_sub.overage_rate;
-      amount := round(quantity * unit_price, 2);
-      period_start := v_from; period_end := v_at; impressions := v_used; included := v_sub.included_impressions;
-      return next;
-    end if;
+  -- Usage in arrears: the month that ended at this moment. The fee in advance: what begins at it.
+  if v_index > 0 then
+    v_lines := array(select l from app.bill_usage(
+      v_sub, app.billing_moment(v_terms.billing_anchor, v_index - 1, v_terms.time_zone), v_at) l);
   end if;
-  -- The fee in advance: the month or year that begins at this moment.
-  if not (v_sub.cancel_at_period_end and v_at >= v_sub.current_period_end)
-    and (v_sub.billing_period = 'monthly' or v_months % 12 = 0)
-  then
-    line_number := line_number + 1;
-    kind := 'fee';
-    description := v_sub.plan_name;
-    quantity := 1;
-    unit := case v_sub.billing_period when 'yearly' then 'year' else 'month' end;
-    unit_price := case v_sub.billing_period when 'yearly' then v_sub.price_yearly else v_sub.price_monthly end;
-    amount := round(unit_price, 2);
-    period_start := v_at;
-    period_end := app.billing_moment(
-      v_sub.billing_anchor, v_months + case v_sub.billing_period when 'yearly' then 12 else 1 end, v_sub.time_zone
-    );
-    impressions := null; included := null;
-    return next;
+  v_lines := v_lines || array(select l from app.bill_fee(v_sub, v_at) l);
+  v_base := (select sum((l).amount) from unnest(v_lines) l);
+  if v_base > 0 then
+    v_lines := v_lines || array(select l from app.bill_discounts(v_sub, v_at, v_base,
+      (select min((b).period_start) from unnest(v_lines) b), (select max((b).period_end) from unnest(v_lines) b)) l);
   end if;
+  v_lines := v_lines || array(select l from app.bill_adjustments(v_sub.id, v_at) l);
+  return query
+  select n::integer, b.kind, b.description, b.quantity, b.unit, b.unit_price, b.base_quantity, b.amount,
+    b.period_start, b.period_end, b.impressions, b.included, b.tax_code, b.facts
+  from unnest(v_lines) with ordinality as b (
+    kind, description, quantity, unit, unit_price, base_quantity, amount, period_start, period_end, impressions,
+    included, tax_code, facts, n
+  ) order by n;
 end
 $$;
 comment on function calculate_monthly_bill(uuid, timestamptz) is
-  'The lines of the bill at a billing moment: overage of the month that ended, fee of the one that begins. Changes nothing.';
+  'The lines of the bill at a billing moment: overage of the month that ended, fee of the period that begins, coupons, changes. Changes nothing.';
+
+create or replace function app.net_fee(p_organization_id uuid, p_at timestamptz) returns numeric
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_fee record;
+  v_others numeric;
+  v_discount numeric;
+  v_currency text;
+begin
+  select s.currency into v_currency from public.subscriptions s where s.organization_id = p_organization_id;
+  select b.unit_price, b.amount into v_fee
+  from public.calculate_monthly_bill(p_organization_id, p_at) b where b.kind = 'fee';
+  if v_fee.amount is null or v_fee.amount = 0 then
+    return 0;
+  end if;
+  select coalesce(sum(b.amount) filter (where b.kind not in ('fee', 'discount', 'credit', 'charge')), 0),
+    coalesce(-sum(b.amount) filter (where b.kind = 'discount'), 0)
+  into v_others, v_discount from public.calculate_monthly_bill(p_organization_id, p_at) b;
+  return app.round_money(
+    v_fee.unit_price
+      * (v_fee.amount - (app.spread(v_discount, array[v_fee.amount, v_others], app.currency_digits(v_currency)))[1])
+      / v_fee.amount, v_currency);
+end
+$$;
+comment on function app.net_fee(uuid, timestamptz) is
+  'The whole period''s fee that the bill of a moment charged, less the fee''s share of its coupons.';
 
 -- VAT and currencies: which rate a sale has, why, and what lines add up to.
 
@@ -830,31 +1056,6 @@ end
 $$;
 comment on function app.draft_manual_invoice(uuid, jsonb, text, date, jsonb) is
   'A draft of lines somebody wrote: description, quantity, unit_price, and where they differ unit, tax_code, and period.';
-
-create or replace function app.advance_subscription(p_subscription public.subscriptions) returns void
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_next constant integer := p_subscription.months_billed + 1;
-  v_fee_months constant integer := case p_subscription.billing_period when 'yearly' then 12 else 1 end;
-  v_fee_start constant integer := p_subscription.months_billed - p_subscription.months_billed % v_fee_months;
-  v_ends constant boolean :=
-    p_subscription.cancel_at_period_end and p_subscription.next_billing_at >= p_subscription.current_period_end;
-begin
-  update public.subscriptions s set
-    months_billed = v_next,
-    next_billing_at = app.billing_moment(s.billing_anchor, v_next, s.time_zone),
-    current_period_start = case when v_ends then s.current_period_start
-      else app.billing_moment(s.billing_anchor, v_fee_start, s.time_zone) end,
-    current_period_end = case when v_ends then s.current_period_end
-      else app.billing_moment(s.billing_anchor, v_fee_start + v_fee_months, s.time_zone) end,
-    status = case when v_ends then 'cancelled' else s.status end,
-    cancelled_at = case when v_ends then app.now() else s.cancelled_at end
-  where s.id = p_subscription.id;
-end
-$$;
-comment on function app.advance_subscription(public.subscriptions) is
-  'Moves a subscription past the billing moment that was just billed; ends it there when it was cancelled.';
 
 create or replace function app.bill_subscription(p_subscription_id uuid, p_as_of date) returns uuid
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -1531,7 +1732,6 @@ revoke execute on function
   app.bill_lines(uuid, timestamptz, text),
   app.draft_invoice(public.subscriptions, date),
   app.draft_manual_invoice(uuid, jsonb, text, date, jsonb),
-  app.advance_subscription(public.subscriptions),
   app.bill_subscription(uuid, date),
   app.check_parties(jsonb, jsonb, jsonb),
   app.next_number(text, text),
@@ -1554,6 +1754,13 @@ revoke execute on function
   app.enter_payment(uuid, numeric, text, date, text, text, uuid),
   app.reverse_payment(uuid, text),
   app.mark_overdue(integer),
+  app.rate_usage(public.subscription_terms, bigint, bigint),
+  app.usage_parts(uuid, timestamptz, timestamptz),
+  app.bill_usage(public.subscriptions, timestamptz, timestamptz),
+  app.bill_fee(public.subscriptions, timestamptz),
+  app.bill_adjustments(uuid, timestamptz),
+  app.bill_discounts(public.subscriptions, timestamptz, numeric, timestamptz, timestamptz),
+  app.net_fee(uuid, timestamptz),
   app.mod10(text), calculate_monthly_bill(uuid, timestamptz)
 from public;
 grant execute on function
@@ -1572,7 +1779,6 @@ grant execute on function
   app.bill_lines(uuid, timestamptz, text),
   app.draft_invoice(public.subscriptions, date),
   app.draft_manual_invoice(uuid, jsonb, text, date, jsonb),
-  app.advance_subscription(public.subscriptions),
   app.bill_subscription(uuid, date),
   app.check_parties(jsonb, jsonb, jsonb),
   app.next_number(text, text),
@@ -1595,6 +1801,13 @@ grant execute on function
   app.enter_payment(uuid, numeric, text, date, text, text, uuid),
   app.reverse_payment(uuid, text),
   app.mark_overdue(integer),
+  app.rate_usage(public.subscription_terms, bigint, bigint),
+  app.usage_parts(uuid, timestamptz, timestamptz),
+  app.bill_usage(public.subscriptions, timestamptz, timestamptz),
+  app.bill_fee(public.subscriptions, timestamptz),
+  app.bill_adjustments(uuid, timestamptz),
+  app.bill_discounts(public.subscriptions, timestamptz, numeric, timestamptz, timestamptz),
+  app.net_fee(uuid, timestamptz),
   app.mod10(text), calculate_monthly_bill(uuid, timestamptz)
 to service_role;
 

@@ -156,6 +156,13 @@ begin
   delete from public.notifications n where n.organization_id = p_organization_id;
   delete from public.widget_instances w where w.organization_id = p_organization_id;
   delete from public.usage_imports m where m.organization_id = p_organization_id;
+  delete from public.usage_quarantine q where q.organization_id = p_organization_id;
+  -- The sites it was embedded in; all other sums name nobody.
+  delete from public.usage_daily d where d.organization_id = p_organization_id and d.dimension = 'origin';
+  delete from public.usage_hourly h where h.organization_id = p_organization_id and h.dimension = 'origin';
+  delete from public.usage_visitor_salts s where s.organization_id = p_organization_id;
+  update public.usage_reversals r set reversal_id = r.event_key::text, metadata = '{}'
+  where r.organization_id = p_organization_id;
   delete from public.rate_limit_windows r where r.organization_id = p_organization_id;
   delete from public.invoices v where v.organization_id = p_organization_id and v.status in ('draft', 'void');
   update public.organizations o
@@ -179,11 +186,11 @@ declare
   v_stripped integer;
 begin
   update public.usage_analytics u
-  set ip_address = null, user_agent = null, origin = null, metadata = '{}', event_id = null
+  set ip_address = null, user_agent = null, origin = null, metadata = '{}', event_id = null, visitor = null
   where u.organization_id = p_organization_id and u.date = p_date
     and (
       u.ip_address is not null or u.user_agent is not null or u.origin is not null or u.metadata <> '{}'
-      or u.event_id is not null
+      or u.event_id is not null or u.visitor is not null
     );
   get diagnostics v_stripped = row_count;
   return v_stripped;

@@ -145,31 +145,6 @@ $$;
 comment on function app.draft_manual_invoice(uuid, jsonb, text, date, jsonb) is
   'A draft of lines somebody wrote: description, quantity, unit_price, and where they differ unit, tax_code, and period.';
 
-create or replace function app.advance_subscription(p_subscription public.subscriptions) returns void
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_next constant integer := p_subscription.months_billed + 1;
-  v_fee_months constant integer := case p_subscription.billing_period when 'yearly' then 12 else 1 end;
-  v_fee_start constant integer := p_subscription.months_billed - p_subscription.months_billed % v_fee_months;
-  v_ends constant boolean :=
-    p_subscription.cancel_at_period_end and p_subscription.next_billing_at >= p_subscription.current_period_end;
-begin
-  update public.subscriptions s set
-    months_billed = v_next,
-    next_billing_at = app.billing_moment(s.billing_anchor, v_next, s.time_zone),
-    current_period_start = case when v_ends then s.current_period_start
-      else app.billing_moment(s.billing_anchor, v_fee_start, s.time_zone) end,
-    current_period_end = case when v_ends then s.current_period_end
-      else app.billing_moment(s.billing_anchor, v_fee_start + v_fee_months, s.time_zone) end,
-    status = case when v_ends then 'cancelled' else s.status end,
-    cancelled_at = case when v_ends then app.now() else s.cancelled_at end
-  where s.id = p_subscription.id;
-end
-$$;
-comment on function app.advance_subscription(public.subscriptions) is
-  'Moves a subscription past the billing moment that was just billed; ends it there when it was cancelled.';
-
 create or replace function app.bill_subscription(p_subscription_id uuid, p_as_of date) returns uuid
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$

@@ -31,6 +31,8 @@ class LineItem(msgspec.Struct, frozen=True, kw_only=True):
     period_end: date
     impressions: int | None = None
     included: int | None = None
+    base_quantity: Decimal = Decimal(1)
+    facts: dict[str, Any] = {}
 
 
 class TaxLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,11 +98,14 @@ class BillLine:
     quantity: Decimal
     unit: str
     unit_price: Decimal
+    base_quantity: Decimal
     amount: Decimal
     period_start: datetime
     period_end: datetime
     impressions: int | None
     included: int | None
+    tax_code: str
+    facts: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,6 @@ revoke execute on function
   app.bill_lines(uuid, timestamptz, text),
   app.draft_invoice(public.subscriptions, date),
   app.draft_manual_invoice(uuid, jsonb, text, date, jsonb),
-  app.advance_subscription(public.subscriptions),
   app.bill_subscription(uuid, date),
   app.check_parties(jsonb, jsonb, jsonb),
   app.next_number(text, text),
@@ -39,6 +38,13 @@ revoke execute on function
   app.enter_payment(uuid, numeric, text, date, text, text, uuid),
   app.reverse_payment(uuid, text),
   app.mark_overdue(integer),
+  app.rate_usage(public.subscription_terms, bigint, bigint),
+  app.usage_parts(uuid, timestamptz, timestamptz),
+  app.bill_usage(public.subscriptions, timestamptz, timestamptz),
+  app.bill_fee(public.subscriptions, timestamptz),
+  app.bill_adjustments(uuid, timestamptz),
+  app.bill_discounts(public.subscriptions, timestamptz, numeric, timestamptz, timestamptz),
+  app.net_fee(uuid, timestamptz),
   app.mod10(text), calculate_monthly_bill(uuid, timestamptz)
 from public;
 grant execute on function
@@ -57,7 +63,6 @@ grant execute on function
   app.bill_lines(uuid, timestamptz, text),
   app.draft_invoice(public.subscriptions, date),
   app.draft_manual_invoice(uuid, jsonb, text, date, jsonb),
-  app.advance_subscription(public.subscriptions),
   app.bill_subscription(uuid, date),
   app.check_parties(jsonb, jsonb, jsonb),
   app.next_number(text, text),
@@ -80,6 +85,13 @@ grant execute on function
   app.enter_payment(uuid, numeric, text, date, text, text, uuid),
   app.reverse_payment(uuid, text),
   app.mark_overdue(integer),
+  app.rate_usage(public.subscription_terms, bigint, bigint),
+  app.usage_parts(uuid, timestamptz, timestamptz),
+  app.bill_usage(public.subscriptions, timestamptz, timestamptz),
+  app.bill_fee(public.subscriptions, timestamptz),
+  app.bill_adjustments(uuid, timestamptz),
+  app.bill_discounts(public.subscriptions, timestamptz, numeric, timestamptz, timestamptz),
+  app.net_fee(uuid, timestamptz),
   app.mod10(text), calculate_monthly_bill(uuid, timestamptz)
 to service_role;
 

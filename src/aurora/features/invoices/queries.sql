@@ -2,7 +2,7 @@
 -- Claims the subscription whose billing moment is the longest past; what another runner holds is passed by.
 select s.id
 from subscriptions s
-where s.status in ('active', 'past_due')
+where s.status in ('active', 'past_due', 'paused')
   and s.next_billing_at < (:as_of::date + 1)::timestamp at time zone s.time_zone
   and (:organization_id::uuid is null or s.organization_id = :organization_id::uuid)
   and s.id <> all (:except_ids::uuid[])
@@ -21,14 +21,14 @@ select app.issue_invoice(:invoice_id::uuid);
 -- name: count_subscriptions_due
 -- How many subscriptions have a billing moment on or before the day.
 select count(*) from subscriptions s
-where s.status in ('active', 'past_due')
+where s.status in ('active', 'past_due', 'paused')
   and s.next_billing_at < (:as_of::date + 1)::timestamp at time zone s.time_zone
   and (:organization_id::uuid is null or s.organization_id = :organization_id::uuid);
 
 -- name: list_bill_lines_by_organization -> BillLine
 -- What the next bill of an organization says if it were made now.
-select line_number, kind, description, quantity, unit, unit_price, amount, period_start, period_end, impressions,
-  included
+select line_number, kind, description, quantity, unit, unit_price, base_quantity, amount, period_start, period_end,
+  impressions, included, tax_code, facts
 from calculate_monthly_bill(:organization_id::uuid);
 
 -- name: find_invoice -> InvoiceRow

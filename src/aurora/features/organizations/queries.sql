@@ -62,14 +62,6 @@ where organization_id = :organization_id::uuid and erased_at is null
 order by created_at, id
 limit :limit;
 
--- name: find_organization_with_deleted -> Organization
--- The organization with this id, deleted or not.
-select id, created_at, updated_at, name, slug, domain, email, phone, address, city, postal_code, country,
-  org_number, vat_number, billing_email, invoice_reference, status, trial_ends_at, settings,
-  org_number_unverified, vat_number_unverified, deleted_at
-from organizations
-where id = :organization_id::uuid;
-
 -- name: update_organization -> Organization
 -- Changes the named fields and leaves the others; of the settings too. (What only operators change is not here,
 -- so that an admin may run it.)

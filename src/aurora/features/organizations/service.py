@@ -204,18 +204,6 @@ async def restore_organization(conn: Connection, organization_id: UUID) -> Organ
     return restored
 
 
-async def find_any_organization(conn: Connection, which: UUID) -> Organization:
-    """Return an organization by id, also a deleted one.
-
-    Raises:
-        OrganizationNotFound: There never was one.
-    """
-    found = await store.find_organization_with_deleted(conn, which)
-    if found is None:
-        raise OrganizationNotFound(f"There is no organization {which}.")
-    return found
-
-
 async def create_user(
     conn: Connection, *, organization_id: UUID, email: str, name: str, role: Role = "member"
 ) -> User:

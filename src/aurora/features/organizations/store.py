@@ -118,18 +118,6 @@ async def list_users(conn: Connection, organization_id: UUID) -> list[User]:
     )
 
 
-async def find_organization_with_deleted(
-    conn: Connection, organization_id: UUID
-) -> Organization | None:
-    """Return the organization with this id, deleted or not."""
-    return await fetch_optional(
-        conn,
-        QUERIES["find_organization_with_deleted"],
-        Organization,
-        organization_id=organization_id,
-    )
-
-
 async def update_organization(
     conn: Connection,
     organization_id: UUID,

@@ -22,12 +22,14 @@ class PlanOut(BaseModel):
     model_config = ConfigDict(from_attributes=True)
     id: str
     name: str
+    version: int
     price_monthly: Decimal | None
     price_yearly: Decimal | None
     currency: str
     included_impressions: int | None
     overage_rate: Decimal | None
     overage_model: str
+    price_model: dict[str, Any] | None
     quota_mode: str
     rate_limit_tier: str
     rate_limit_per_hour: int

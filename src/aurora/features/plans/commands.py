@@ -41,6 +41,6 @@ def show_plan(ctx: typer.Context, plan_id: str, json: JsonOption = False) -> Non
 
     async def work(pool: Pool) -> Plan:
         async with transaction(pool, PLATFORM, read_only=True) as conn:
-            return await service.get_plan(conn, plan_id)
+            return await service.get_plan(conn, plan_id, retired=True)
 
     show(run(ctx, work), json=json)

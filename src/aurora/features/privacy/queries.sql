@@ -21,7 +21,7 @@ from pg_catalog.pg_class c
   join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition
   and has_column_privilege(c.oid, a.attnum, 'select')
-  and a.attname !~ '(^key$|hash|token|secret|password)'
+  and a.attname !~ '(^key$|hash|token|secret|password|^visitor$)'
 group by c.relname
 order by c.relname;
 

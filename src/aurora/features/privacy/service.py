@@ -20,7 +20,10 @@ STRIP_JOB: Final = "privacy_strip_usage"
 EXPORT_TIMEOUT_MS: Final = 300_000
 STRIP_TIMEOUT_MS: Final = 300_000
 # Claims, unfolded deltas, and counts of the last hour repeat what the raw rows and the rollups say.
-INTERNAL_TABLES: Final = frozenset({"usage_event_ids", "usage_deltas", "rate_limit_windows"})
+# Salts are there to be forgotten.
+INTERNAL_TABLES: Final = frozenset(
+    {"usage_event_ids", "usage_deltas", "usage_visitor_salts", "rate_limit_windows"}
+)
 
 
 async def find_subject(conn: Connection, which: UUID | str) -> Subject:

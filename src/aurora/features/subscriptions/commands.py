@@ -12,8 +12,9 @@ from aurora.core.errors import Invalid
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.organizations.service import get_organization
+from aurora.features.plans.model import PriceInvalid
 from aurora.features.subscriptions import service
-from aurora.features.subscriptions.model import BillingPeriod, PriceInvalid, Subscription
+from aurora.features.subscriptions.model import BillingPeriod, Subscription
 from aurora.integrations.terminal import JsonOption, failing_clearly, run, show
 
 subscription = typer.Typer(help="Subscriptions: who bought what.", no_args_is_help=True)

@@ -1,4 +1,4 @@
--- Billing periods, and what a new subscription says of itself.
+-- Billing periods, what a new subscription says of itself, and which state may follow which.
 
 create or replace function app.billing_moment(p_anchor date, p_months integer, p_time_zone text)
 returns timestamptz
@@ -15,25 +15,79 @@ create or replace function app.fill_subscription_billing() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if new.plan_version is null then
+    select p.version into new.plan_version from public.plans p where p.id = new.plan_id;
+    -- Of an unknown plan the foreign key speaks, which fires after this.
+    new.plan_version := coalesce(new.plan_version, 0);
+  end if;
   new.billing_anchor := coalesce(
     new.billing_anchor, (new.current_period_start at time zone new.time_zone)::date
   );
   new.next_billing_at := coalesce(
     new.next_billing_at, app.billing_moment(new.billing_anchor, new.months_billed, new.time_zone)
   );
+  if new.status = 'trialing' then
+    new.trial_ends_at := coalesce(new.trial_ends_at, new.current_period_end);
+  end if;
   return new;
 end
 $$;
 comment on function app.fill_subscription_billing() is
-  'Trigger: a subscription inserted with the seed''s columns alone gets its anchor and first billing moment.';
+  'Trigger: a subscription inserted with the seed''s columns alone gets its anchor, first billing moment, and the plan''s version.';
 
+create or replace function app.subscription_transitions()
+returns table (from_status text, to_status text)
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  values
+    ('trialing', 'active'), ('trialing', 'paused'), ('trialing', 'cancelled'),
+    ('active', 'past_due'), ('active', 'paused'), ('active', 'cancelled'), ('active', 'unpaid'),
+    ('past_due', 'active'), ('past_due', 'paused'), ('past_due', 'cancelled'), ('past_due', 'unpaid'),
+    ('unpaid', 'active'), ('unpaid', 'past_due'), ('unpaid', 'cancelled'),
+    ('paused', 'active'), ('paused', 'cancelled')
+$$;
+comment on function app.subscription_transitions() is
+  'Which status of a subscription may follow which; what was cancelled only begins anew.';
+
+create or replace function app.guard_subscription() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- What ended or was only tried begins anew with an anchor of its own and nothing billed.
+  v_anew constant boolean := old.status in ('cancelled', 'trialing') and new.months_billed = 0
+    and new.current_period_start >= old.current_period_start
+    and (old.months_billed = 0 or new.billing_anchor > old.billing_anchor);
+begin
+  if new.status <> old.status and not v_anew and not exists (
+    select from app.subscription_transitions() t where t.from_status = old.status and t.to_status = new.status
+  ) then
+    perform app.refuse(
+      'subscription_transition_invalid', format('A subscription that is %s cannot become %s.', old.status, new.status)
+    );
+  end if;
+  if (new.months_billed < old.months_billed or new.organization_id <> old.organization_id
+      or (new.currency <> old.currency and app.currency_digits(new.currency) is not null))
+    and not v_anew
+  then
+    perform app.refuse(
+      'subscription_billed', 'What was billed stays billed: a running subscription keeps its organization, currency, and count.'
+    );
+  end if;
+  return new;
+end
+$$;
+comment on function app.guard_subscription() is
+  'Trigger: a status follows only where app.subscription_transitions() says so, and nothing is billed anew.';
+
+create or replace trigger subscriptions_guard before update on subscriptions
+  for each row execute function app.guard_subscription();
 create or replace trigger subscriptions_fill_billing before insert on subscriptions
   for each row execute function app.fill_subscription_billing();
 create or replace trigger subscriptions_touch_updated_at before update on subscriptions
   for each row execute function app.touch_updated_at();
 select app.audit_table(
   'public.subscriptions', 'subscription',
-  '{organization_id,plan_id,plan_name,price_monthly,price_yearly,currency,billing_period,current_period_start,current_period_end,billing_anchor,time_zone,months_billed,next_billing_at,status,cancel_at_period_end,cancelled_at,included_impressions,overage_rate,overage_model,quota_mode,features,stripe_subscription_id,stripe_customer_id}',
+  '{organization_id,plan_id,plan_version,plan_name,price_monthly,price_yearly,currency,billing_period,current_period_start,current_period_end,billing_anchor,time_zone,months_billed,next_billing_at,status,trial_ends_at,trial_end_action,cancel_at_period_end,cancelled_at,included_impressions,overage_rate,overage_model,price_model,quota_mode,features,stripe_subscription_id,stripe_customer_id}',
   p_ignored => '{created_at}',
   p_verbs => '{insert:started,status=cancelled:cancelled,status:status_changed,cancel_at_period_end=true:cancellation_scheduled,cancel_at_period_end=false:cancellation_withdrawn,plan_id:plan_changed,months_billed:billed}'
 );
@@ -78,14 +132,31 @@ $$;
 comment on function app.keep_billed_organization() is
   'Trigger: an organization whose subscription runs is not deleted.';
 
+create or replace function app.keep_plan_in_use() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if exists (select from public.subscriptions s where s.plan_id = old.id)
+    or exists (select from public.subscription_terms t where t.plan_id = old.id)
+  then
+    perform app.refuse('plan_in_use', format('The plan %L was bought: it can be retired, not deleted.', old.id));
+  end if;
+  return old;
+end
+$$;
+comment on function app.keep_plan_in_use() is 'Trigger: a plan that somebody bought is not deleted.';
+create or replace trigger plans_keep_in_use before delete on plans
+  for each row execute function app.keep_plan_in_use();
+
 create or replace trigger organizations_keep_while_billed before update of deleted_at on organizations
   for each row when (old.deleted_at is null and new.deleted_at is not null)
   execute function app.keep_billed_organization();
 
-revoke execute on function app.keep_billed_organization() from public;
+revoke execute on function app.keep_billed_organization(), app.keep_plan_in_use() from public;
 revoke execute on function app.billing_moment(date, integer, text), app.fill_subscription_billing(),
-  app.limit_new_key() from public;
-grant execute on function app.billing_moment(date, integer, text), app.fill_subscription_billing()
+  app.limit_new_key(), app.subscription_transitions(), app.guard_subscription() from public;
+grant execute on function app.billing_moment(date, integer, text), app.fill_subscription_billing(),
+  app.subscription_transitions()
   to service_role;
 
 revoke all on subscriptions from public, anon, authenticated, service_role, tenant;

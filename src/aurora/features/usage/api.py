@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import date
 from typing import Annotated, Any
 from uuid import UUID
@@ -12,23 +14,33 @@ from pydantic import BaseModel
 
 from aurora.core.errors import Unauthorized
 from aurora.db.pool import Pool
-from aurora.db.transaction import PLATFORM, transaction
+from aurora.db.transaction import transaction
 from aurora.features.organizations.service import get_organization
 from aurora.features.usage import service
+from aurora.features.usage.group_commit import GroupCommit, group_commit
 from aurora.features.usage.model import (
     MAX_BODY_BYTES,
+    MAX_EVENTS_PER_CALL,
     MAX_SUMMARY_GROUPS,
     GroupBy,
     Receipt,
     SummaryRow,
     UsageEvent,
 )
-from aurora.features.usage.receiving import decode_body
+from aurora.features.usage.receiving import CLOUDEVENT, CLOUDEVENTS, decode_body
 from aurora.integrations.http import Caller, HotRequest, HotRoute, caller_of, pool_of
+
+_encoder = msgspec.json.Encoder()
 
 router = APIRouter(prefix="/v1/usage", tags=["usage"])
 
-INGEST_TIMEOUT_MS = 30_000
+
+@asynccontextmanager
+async def lifespan(state: Any) -> AsyncIterator[None]:
+    """Keep the group commit of this process; at its end what was taken is stored first."""
+    async with group_commit(state.pool, state.dsn) as ingest:
+        state.ingest = ingest
+        yield
 
 
 async def post_events(request: HotRequest) -> bytes:
@@ -39,15 +51,13 @@ async def post_events(request: HotRequest) -> bytes:
     if who.kind != "key":
         who.must_be_operator("usage:write")
     batch = decode_body(request.body, request.headers)
+    ingest: GroupCommit = request.state.ingest
     sender = service.Sender(organization_id=who.organization_id, key_id=who.key_id)
-    async with transaction(request.pool, PLATFORM, statement_timeout_ms=INGEST_TIMEOUT_MS) as conn:
-        receipt = await service.record_usage(conn, batch.events, sender)
-    return msgspec.json.encode(
-        msgspec.structs.replace(
-            receipt,
-            rejected=sorted([*batch.rejected, *receipt.rejected], key=lambda each: each.index),
-        )
-    )
+    receipt = await ingest.record(batch.events, sender)
+    if batch.rejected:
+        rejected = sorted([*batch.rejected, *receipt.rejected], key=lambda each: each.index)
+        receipt = msgspec.structs.replace(receipt, rejected=rejected)
+    return _encoder.encode(receipt)
 
 
 EVENT_EXAMPLE: dict[str, Any] = {
@@ -68,14 +78,17 @@ HOT_ROUTES = (
         path="/v1/usage/events",
         handler=post_events,
         max_body_bytes=MAX_BODY_BYTES,
+        takes_compressed=True,
         models=(UsageEvent, Receipt),
         operation={
             "tags": ["usage"],
             "operationId": "post_usage_events",
             "summary": "Record usage events, each once",
             "description": (
-                "Takes a JSON array of 1 to 10,000 events, or an object with the array in "
-                "`events`. The answer follows the commit: what is accepted is stored and "
+                "Takes 1 to 10,000 events: a JSON array, an object with the array in `events`, one "
+                "event alone, NDJSON (application/x-ndjson), or CloudEvents 1.0 (structured, "
+                "batch, or binary). Content-Encoding may be gzip or zstd. "
+                "The answer follows the commit: what is accepted is stored and "
                 "counted. An id counts once per organization, whatever its timestamp; the same "
                 "id with other content is a conflict and the first one stands. Send the same "
                 "batch again after a lost answer."
@@ -85,12 +98,20 @@ HOT_ROUTES = (
                 "content": {
                     "application/json": {
                         "schema": {
-                            "type": "array",
-                            "maxItems": 10_000,
-                            "items": {"$ref": "#/components/schemas/UsageEvent"},
+                            "oneOf": [
+                                {
+                                    "type": "array",
+                                    "maxItems": MAX_EVENTS_PER_CALL,
+                                    "items": {"$ref": "#/components/schemas/UsageEvent"},
+                                },
+                                {"$ref": "#/components/schemas/UsageEvent"},
+                            ]
                         },
                         "example": [EVENT_EXAMPLE],
-                    }
+                    },
+                    "application/x-ndjson": {"schema": {"type": "string"}},
+                    CLOUDEVENT: {"schema": {"type": "object"}},
+                    CLOUDEVENTS: {"schema": {"type": "array", "items": {"type": "object"}}},
                 },
             },
             "responses": {

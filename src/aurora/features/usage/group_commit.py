@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -20,7 +21,7 @@ import structlog
 
 from aurora.core.errors import AuroraError, Unavailable
 from aurora.db.errors import DatabaseBusy
-from aurora.db.pool import Pool
+from aurora.db.pool import Pool, open_pool
 from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.usage import service
 from aurora.features.usage.model import (
@@ -84,6 +85,7 @@ class GroupCommit:
         self._wake = asyncio.Event()
         self._closing = False
         self._held = 0
+        self._under_way = 0
         self._crowd = 0
         self._touched: dict[UUID, float] = {}
         self._lanes = [asyncio.create_task(self._lane()) for _ in range(lanes)]
@@ -101,13 +103,20 @@ class GroupCommit:
         if self._held and self._held + len(events) > MAX_WAITING_EVENTS:
             raise IngestBusy(retry_after_s=RETRY_AFTER_S)
         self._held += len(events)
+        self._under_way += 1
         try:
             staging = await self._staged(events, sender)
             if staging.rows:
                 await self._stored(staging)
+            if staging.reversals or staging.untimely:
+                await self._set_aside(staging)
             return staging.receipt()
         finally:
             self._held -= len(events)
+            self._under_way -= 1
+            if not self._under_way:
+                # Whoever closes waits for the last of them.
+                self._wake.set()
 
     async def close(self) -> None:
         """Store what was taken, and take no more."""
@@ -127,17 +136,24 @@ class GroupCommit:
         return staging
 
     async def _stored(self, staging: Staging) -> None:
-        if all(lane.done() for lane in self._lanes):
-            raise IngestStopping(retry_after_s=RETRY_AFTER_S)
         waiting = _Waiting(staging, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         self._wake.set()
         await waiting.done
 
+    async def _set_aside(self, staging: Staging) -> None:
+        """Take events back and keep untimely ones: rare, so in a transaction of their own."""
+        try:
+            # After the rows of the same batch, which it may take back.
+            async with transaction(self._writers, PLATFORM) as conn:
+                await service.settle_aside(conn, staging)
+        except (Unavailable, psycopg.InterfaceError) as error:
+            raise NotAcknowledged(retry_after_s=RETRY_AFTER_S) from error
+
     async def _lane(self) -> None:
         while True:
             while not self._queue:
-                if self._closing:
+                if self._closing and not self._under_way:
                     return
                 self._wake.clear()
                 await self._wake.wait()
@@ -237,6 +253,26 @@ class GroupCommit:
             self._touched.clear()
         self._touched |= dict.fromkeys(due, now_s + TOUCH_EVERY_S)
         return due
+
+
+@asynccontextmanager
+async def group_commit(pool: Pool, dsn: str, *, lanes: int = LANES) -> AsyncIterator[GroupCommit]:
+    """Give a group commit with connections of its own; at the end it stores what it took.
+
+    Readers that use up the pool then keep nobody from recording, and the other way about.
+
+    Raises:
+        DatabaseUnavailable: No connection can be made.
+    """
+    writers = await open_pool(dsn, max_size=lanes, name="aurora-ingest")
+    try:
+        ingest = GroupCommit(pool, writers, lanes=lanes)
+        try:
+            yield ingest
+        finally:
+            await ingest.close()
+    finally:
+        await writers.close()
 
 
 def _fail(group: Sequence[_Waiting], error: Exception) -> None:

@@ -39,6 +39,11 @@ async def forget_event_ids(pool: Pool) -> int:
     return await repeat(pool, service.forget_event_ids)
 
 
+async def forget_visitor_salts(pool: Pool) -> int:
+    """Remove the salts of all days that no late event can reach."""
+    return await repeat(pool, service.forget_visitor_salts)
+
+
 async def ensure_partitions(pool: Pool) -> int:
     """Make the months ahead."""
     async with transaction(pool, PLATFORM) as conn:
@@ -50,4 +55,5 @@ CRONS = (
     Cron("usage_count_visitors", "7 * * * *", count_visitors),
     Cron("usage_ensure_partitions", "17 2 * * *", ensure_partitions),
     Cron("usage_forget_event_ids", "37 3 * * *", forget_event_ids),
+    Cron("usage_forget_visitor_salts", "47 3 * * *", forget_visitor_salts),
 )

@@ -104,12 +104,19 @@ declare
   v_today constant date := (app.now() at time zone 'UTC')::date;
   v_lost integer[];
 begin
+  -- The day's salt is there before the statement that reads it: another batch may be making it now.
+  insert into public.usage_visitor_salts (organization_id, date)
+  select distinct s.organization_id, (s."timestamp" at time zone 'UTC')::date
+  from pg_temp.usage_staging s where s.ip_address is not null
+  order by 1, 2
+  on conflict do nothing;
+
   -- One statement: an event is claimed, stored, and counted, or none of the three. Rows are staged in
   -- the order of their identities, so that two batches which share ids wait for each other in turn
   -- and never in a circle.
   with claimed as (
-    insert into public.usage_event_ids as e (organization_id, event_key, digest, seen_on)
-    select s.organization_id, s.event_key, s.digest, v_today
+    insert into public.usage_event_ids as e (organization_id, event_key, digest, seen_on, date)
+    select s.organization_id, s.event_key, s.digest, v_today, (s."timestamp" at time zone 'UTC')::date
     from pg_temp.usage_staging s
     on conflict (organization_id, event_key) do nothing
     returning e.organization_id, e.event_key
@@ -119,25 +126,27 @@ begin
     insert into public.usage_analytics (
       timestamp, organization_id, api_key_id, endpoint, method, status_code, response_time_ms, cached,
       widget_type, widget_impression, origin, user_agent, ip_address, country_code, metadata,
-      date, billable, event_key, event_id
+      date, billable, event_key, event_id, visitor
     )
     select t."timestamp", t.organization_id, t.api_key_id, t.endpoint, t.method, t.status_code,
       t.response_time_ms, t.cached, t.widget_type, t.widget_impression, t.origin, t.user_agent, t.ip_address,
-      t.country_code, t.metadata, (t."timestamp" at time zone 'UTC')::date, t.billable, t.event_key, t.event_id
-    from taken t
+      t.country_code, t.metadata, (t."timestamp" at time zone 'UTC')::date, t.billable, t.event_key, t.event_id,
+      substring(sha256(v.salt || inet_send(t.ip_address)) for 8)
+    from taken t left join public.usage_visitor_salts v
+      on v.organization_id = t.organization_id and v.date = (t."timestamp" at time zone 'UTC')::date
   ), counted as (
     insert into public.usage_deltas (
-      organization_id, hour, api_key_id, endpoint, widget_type, country_code, requests, impressions, billable,
-      successful, failed, cached, response_time_ms_sum, response_time_count
+      organization_id, hour, api_key_id, endpoint, widget_type, country_code, status_class, origin, requests,
+      impressions, billable, cached, response_time_ms_sum, response_time_count, response_times
     )
     select t.organization_id, date_trunc('hour', t."timestamp", 'UTC'),
       coalesce(t.api_key_id, '00000000-0000-0000-0000-000000000000'), t.endpoint,
-      coalesce(t.widget_type, ''), coalesce(t.country_code, ''),
+      coalesce(t.widget_type, ''), coalesce(t.country_code, ''), t.status_code / 100, coalesce(t.origin, ''),
       count(*), count(*) filter (where t.widget_impression), count(*) filter (where t.billable),
-      count(*) filter (where app.is_successful(t.status_code)), count(*) filter (where t.status_code >= 400),
-      count(*) filter (where t.cached), coalesce(sum(t.response_time_ms), 0), count(t.response_time_ms)
+      count(*) filter (where t.cached), coalesce(sum(t.response_time_ms), 0), count(t.response_time_ms),
+      array_agg(app.latency_bucket(t.response_time_ms)) filter (where t.response_time_ms is not null)
     from taken t
-    group by 1, 2, 3, 4, 5, 6
+    group by 1, 2, 3, 4, 5, 6, 7, 8
   )
   select array_agg(s.ordinal) into v_lost
   from pg_temp.usage_staging s

@@ -17,11 +17,19 @@ MAX_METADATA_BYTES = 16 * 1024
 MAX_METADATA_DEPTH = 32
 MAX_LATE_DAYS = 35
 MAX_AHEAD_SECONDS = 3_600
+MAX_QUARANTINE_LATE_DAYS = 800
+MAX_QUARANTINE_AHEAD_DAYS = 31
+MAX_QUARANTINED = 100_000
+"""Events an organization may have in quarantine; what comes beyond is rejected."""
+MAX_REVERSALS_PER_CALL = 1_000
 MAX_SUMMARY_DAYS = 3_700
 MAX_SUMMARY_GROUPS = 5_000
 
 WidgetType = Literal["forecast", "map", "chat"]
 GroupBy = Literal["day", "month", "endpoint", "api_key", "widget_type", "country"]
+Dimension = Literal[
+    "total", "api_key", "endpoint", "widget_type", "status_class", "country", "origin"
+]
 
 Text = Annotated[str, msgspec.Meta(max_length=2048)]
 # Held where an event is packed, which remembers them: as patterns here they took a quarter of the
@@ -34,7 +42,8 @@ class UsageEvent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=Fa
     """One request or impression, as its sender saw it.
 
     `id` counts once per organization; with `source` given the pair is the identity
-    (CloudEvents 1.0, section 3.1.1). `response_time_ms` is in milliseconds.
+    (CloudEvents 1.0, section 3.1.1). `response_time_ms` is in milliseconds. With `reverses` given
+    the event takes back the earlier one of that id and the same source, and is not counted itself.
     """
 
     id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
@@ -44,6 +53,7 @@ class UsageEvent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=Fa
     api_key_id: UUID | None = None
     organization_id: UUID | None = None
     source: Annotated[str, msgspec.Meta(max_length=500)] | None = None
+    reverses: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
     method: Method = "GET"
     response_time_ms: Annotated[int, msgspec.Meta(ge=0, le=86_400_000)] | None = None
     cached: bool = False
@@ -78,6 +88,7 @@ class Receipt(msgspec.Struct, frozen=True):
     duplicates: int
     conflicts: list[IdConflict] = []
     rejected: list[Rejection] = []
+    quarantined: list[Rejection] = []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +112,14 @@ class CountedEvent:
 
     ordinal: int
     digest: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsideOutcome:
+    """What became of a reversal, or of an event for the quarantine: a word of app's functions."""
+
+    ordinal: int
+    outcome: str
 
 
 class EventsMalformed(Malformed):

@@ -6,6 +6,14 @@ select app.open_usage_staging();
 -- Claims, stores, and counts what was staged; returns what had been counted before.
 select ordinal, digest from app.ingest_staged_usage();
 
+-- name: list_usage_reversed -> AsideOutcome
+-- Takes events back, each once; returns what became of each reversal.
+select ordinal, outcome from app.reverse_usage(:rows::jsonb);
+
+-- name: list_usage_quarantined -> AsideOutcome
+-- Keeps events that came out of time; returns what became of each.
+select ordinal, outcome from app.quarantine_usage(:rows::jsonb, :limit);
+
 -- name: update_api_keys_last_used
 -- Says when keys were last used, at most once a minute each, and waits for nobody.
 with due as (
@@ -19,13 +27,11 @@ update api_keys k set last_used_at = :used_at::timestamptz from due where k.id =
 -- name: list_usage_summary_by_group -> SummaryRow
 -- Usage of an organization over UTC days, both included, from folded and unfolded rollups.
 select
-  case :group_by::text
-    when 'day' then to_char(date, 'YYYY-MM-DD')
-    when 'month' then to_char(date, 'YYYY-MM')
-    when 'endpoint' then endpoint
-    when 'api_key' then nullif(api_key_id, '00000000-0000-0000-0000-000000000000')::text
-    when 'widget_type' then nullif(widget_type, '')
-    when 'country' then nullif(country_code, '')
+  case
+    when :group_by::text = 'day' then to_char(date, 'YYYY-MM-DD')
+    when :group_by::text = 'month' then to_char(date, 'YYYY-MM')
+    when :group_by::text = 'api_key' then nullif(value, '00000000-0000-0000-0000-000000000000')
+    else nullif(value, '')
   end as group,
   sum(requests)::bigint as requests,
   sum(impressions)::bigint as widget_impressions,
@@ -35,9 +41,11 @@ select
   sum(cached)::bigint as cached,
   sum(response_time_ms_sum)::bigint as response_time_ms_sum,
   sum(response_time_count)::bigint as response_time_count
-from usage_daily_rows
+from usage_daily_series
 where organization_id = :organization_id::uuid and date >= :first_day::date and date <= :last_day::date
+  and dimension = case when :group_by::text in ('day', 'month') then 'total' else :group_by::text end
 group by 1
+having sum(requests) <> 0
 order by case when :group_by::text in ('day', 'month') then 0 else sum(requests) end desc, 1
 limit :limit;
 
@@ -56,6 +64,10 @@ select app.count_closed_visitors(:limit);
 -- name: delete_usage_event_ids_forgotten
 -- Forgets ids that no late event can bring again; returns how many.
 select app.forget_usage_event_ids(:keep_days, :limit);
+
+-- name: delete_usage_visitor_salts_forgotten
+-- Removes the salts of days that no late event can reach; returns how many.
+select app.forget_visitor_salts(:limit);
 
 -- name: find_usage_import_position
 -- How far a file was read and stored.

@@ -23,6 +23,7 @@ from aurora.features.usage.model import (
     SummaryRow,
     UsageEvent,
 )
+from aurora.features.usage.setting_aside import quarantine_rows, reversal_rows
 from aurora.features.usage.staging import Outcome, Row, Sender, Staging, event_key
 
 __all__ = ["Sender", "event_key"]
@@ -62,7 +63,21 @@ async def record_usage(
         staging.settle(await store_rows(conn, staging.rows))
         if not sender.backfill:
             await store.touch_api_keys(conn, staging.key_ids(), clock.now())
+    await settle_aside(conn, staging)
     return staging.receipt()
+
+
+async def settle_aside(conn: Connection, staging: Staging) -> None:
+    """Take events back and keep those that came out of time, after the rows of the same batch.
+
+    A batch may so take back what it brought itself.
+    """
+    if staging.reversals:
+        asides = [staging.reversals[place] for place in sorted(staging.reversals)]
+        staging.settle_aside(await store.reverse(conn, reversal_rows(asides)), asides)
+    if staging.untimely:
+        asides = [staging.untimely[place] for place in sorted(staging.untimely)]
+        staging.settle_aside(await store.quarantine(conn, quarantine_rows(asides)), asides)
 
 
 def named_by(
@@ -148,6 +163,11 @@ async def count_visitors(conn: Connection) -> int:
 async def forget_event_ids(conn: Connection) -> int:
     """Forget a bounded number of ids that no late event can bring again; return how many."""
     return await store.forget_event_ids(conn, keep_days=EVENT_ID_KEEP_DAYS, limit=FORGET_BATCH)
+
+
+async def forget_visitor_salts(conn: Connection) -> int:
+    """Remove a bounded number of salts of days that no late event can reach; return how many."""
+    return await store.forget_visitor_salts(conn, FORGET_BATCH)
 
 
 async def ensure_partitions(conn: Connection) -> int:

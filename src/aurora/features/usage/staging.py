@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Final, NamedTuple
@@ -13,6 +13,8 @@ from aurora.features.keys.model import KeyOwner
 from aurora.features.usage.model import (
     MAX_AHEAD_SECONDS,
     MAX_LATE_DAYS,
+    MAX_REVERSALS_PER_CALL,
+    AsideOutcome,
     IdConflict,
     Receipt,
     Rejection,
@@ -28,6 +30,13 @@ from aurora.features.usage.packing import (
     pack_prefix,
     pack_uuid,
     row_of,
+)
+from aurora.features.usage.setting_aside import (
+    QUARANTINE_AHEAD_US,
+    QUARANTINE_LATE_US,
+    QUARANTINED,
+    REFUSALS,
+    Aside,
 )
 
 EPOCH: Final = date(2000, 1, 1)
@@ -99,11 +108,13 @@ class Staging:
         sender: Who sends them.
         owners: Whose the keys are that the events name.
         known: Which of the organizations that they name there are.
-        oldest: Older events are refused.
+        oldest: Older events are set aside or refused.
         newest: And so are later ones.
 
     Attributes:
         rows: By the sixteen bytes of the organization and the sixteen of the event key.
+        reversals: Events that take others back, by the same.
+        untimely: Events that came out of time, by the same.
     """
 
     def __init__(
@@ -126,11 +137,15 @@ class Staging:
         self._duplicates = 0
         self._conflicts: list[IdConflict] = []
         self.rejected: list[Rejection] = []
+        self.reversals: dict[bytes, Aside] = {}
+        self.untimely: dict[bytes, Aside] = {}
+        self.quarantined: list[Rejection] = []
 
     def add(self, index: int, event: UsageEvent) -> None:
         """Stage the event, or say why not."""
         at_us = microseconds(event.timestamp)
-        if not self._oldest_us <= at_us <= self._newest_us:
+        is_timely = self._oldest_us <= at_us <= self._newest_us
+        if not is_timely and not self._may_be_quarantined(at_us):
             detail = (
                 f"{event.timestamp.isoformat()} is out of range: an event may be at most "
                 f"{MAX_LATE_DAYS} days late and {MAX_AHEAD_SECONDS} seconds early."
@@ -154,6 +169,9 @@ class Staging:
         except Unstorable as wrong:
             self.rejected.append(Rejection(index, "event_invalid", str(wrong)))
             return
+        if event.reverses is not None or not is_timely:
+            self._set_aside(index, event, owner, identity, content, is_timely=is_timely)
+            return
         # Billable: a production key, an impression, a successful status (design.md, section 6).
         bills = owner.bills and event.widget_impression and 200 <= event.status_code < 400  # noqa: PLR2004
         digest = digest_of(content)
@@ -169,6 +187,59 @@ class Staging:
             return
         self._first_us = min(self._first_us, at_us)
         self._last_us = max(self._last_us, at_us)
+
+    def _may_be_quarantined(self, at_us: int) -> bool:
+        """Tell a clock that is off or a batch that was forgotten from a date that means nothing."""
+        return not self.sender.backfill and (
+            self._oldest_us - QUARANTINE_LATE_US <= at_us <= self._newest_us + QUARANTINE_AHEAD_US
+        )
+
+    def _set_aside(
+        self,
+        index: int,
+        event: UsageEvent,
+        owner: _Owner,
+        identity: bytes,
+        content: bytes,
+        *,
+        is_timely: bool,
+    ) -> None:
+        reverses = None if event.reverses is None else event_key(event.source, event.reverses)
+        digest = digest_of(content + (reverses or b""))
+        event.api_key_id = event.api_key_id or self.sender.key_id
+        place = owner.organization + identity
+        aside = Aside(index, UUID(bytes=owner.organization), identity, digest, event, reverses)
+        mine = self.untimely if not is_timely else self.reversals
+        before = mine.get(place)
+        if before is not None:
+            self._told_again(index, event.id, is_conflict=before.digest != digest)
+        elif is_timely and len(mine) >= MAX_REVERSALS_PER_CALL:
+            code = "too_many_reversals"
+            self.rejected.append(Rejection(index, code, REFUSALS[code]))
+        else:
+            mine[place] = aside
+
+    def settle_aside(self, outcomes: Iterable[AsideOutcome], asides: Iterable[Aside]) -> None:
+        """Note what became of events that were set aside."""
+        by_number = {aside.number: aside for aside in asides}
+        for each in outcomes:
+            aside = by_number[each.ordinal]
+            if each.outcome == "reversed":
+                self._accepted += 1
+            elif each.outcome == "quarantined":
+                code = "timestamp_out_of_range"
+                self.quarantined.append(Rejection(aside.number, code, QUARANTINED))
+            elif each.outcome in REFUSALS:
+                self.rejected.append(Rejection(aside.number, each.outcome, REFUSALS[each.outcome]))
+            else:
+                is_conflict = each.outcome != "duplicate"
+                self._told_again(aside.number, aside.event.id, is_conflict=is_conflict)
+
+    def _told_again(self, number: int, event_id: str, *, is_conflict: bool) -> None:
+        if is_conflict:
+            self._conflicts.append(IdConflict(number, event_id))
+        else:
+            self._duplicates += 1
 
     def _resolve(self, named: UUID | None, key_id: UUID | None) -> _Owner | _Refusal:
         key = None if key_id is None else self.owners.get(key_id)
@@ -234,6 +305,7 @@ class Staging:
             duplicates=self._duplicates,
             conflicts=sorted(self._conflicts, key=lambda conflict: conflict.index),
             rejected=sorted(self.rejected, key=lambda rejection: rejection.index),
+            quarantined=sorted(self.quarantined, key=lambda rejection: rejection.index),
         )
 
 

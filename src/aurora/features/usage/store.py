@@ -12,7 +12,9 @@ from psycopg.types.json import Jsonb
 from aurora.db.queries import execute, fetch_all, fetch_value, load_queries
 from aurora.db.transaction import Connection
 from aurora.features.usage.model import (
+    MAX_QUARANTINED,
     MAX_SUMMARY_GROUPS,
+    AsideOutcome,
     CountedEvent,
     GroupBy,
     SummaryRow,
@@ -35,6 +37,27 @@ async def ingest(conn: Connection, rows: Iterable[bytes]) -> list[CountedEvent]:
     async with conn.cursor() as cursor, cursor.copy(_COPY) as copy:
         await copy.write(document_of(rows))
     return await fetch_all(conn, QUERIES["list_staged_usage_counted"], CountedEvent)
+
+
+async def reverse(conn: Connection, rows: bytes) -> list[AsideOutcome]:
+    """Take events back.
+
+    Args:
+        conn: An open transaction of the platform.
+        rows: A JSON array of reversals, as app.reverse_usage() takes it.
+    """
+    return await fetch_all(conn, QUERIES["list_usage_reversed"], AsideOutcome, rows=rows.decode())
+
+
+async def quarantine(conn: Connection, rows: bytes) -> list[AsideOutcome]:
+    """Keep events that came out of time, up to `MAX_QUARANTINED` an organization.
+
+    Args:
+        conn: An open transaction of the platform.
+        rows: A JSON array of events, as app.quarantine_usage() takes it.
+    """
+    query = QUERIES["list_usage_quarantined"]
+    return await fetch_all(conn, query, AsideOutcome, rows=rows.decode(), limit=MAX_QUARANTINED)
 
 
 async def touch_api_keys(conn: Connection, key_ids: Sequence[UUID], used_at: datetime) -> None:
@@ -85,6 +108,13 @@ async def forget_event_ids(conn: Connection, *, keep_days: int, limit: int) -> i
     forgotten: int = await fetch_value(
         conn, QUERIES["delete_usage_event_ids_forgotten"], keep_days=keep_days, limit=limit
     )
+    return forgotten
+
+
+async def forget_visitor_salts(conn: Connection, limit: int) -> int:
+    """Remove up to `limit` salts of days that are over for good; return how many."""
+    query = QUERIES["delete_usage_visitor_salts_forgotten"]
+    forgotten: int = await fetch_value(conn, query, limit=limit)
     return forgotten
 
 

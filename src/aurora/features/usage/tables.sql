@@ -33,6 +33,7 @@ create table usage_analytics (
   billable boolean not null default false,
   event_key uuid not null default gen_random_uuid(),
   event_id text,
+  visitor bytea,
 
   constraint usage_analytics_pkey primary key (organization_id, date, id),
   constraint usage_analytics_date_check check (date = (timestamp at time zone 'UTC')::date),
@@ -49,18 +50,54 @@ comment on column usage_analytics.date is 'The UTC day of timestamp; the partiti
 comment on column usage_analytics.billable is
   'Decided when the event was taken: a production key, a widget impression, a successful status.';
 comment on column usage_analytics.event_key is 'Sixteen bytes of SHA-256 over source and id: what is counted once.';
+comment on column usage_analytics.visitor is
+  'Eight bytes of SHA-256 over the day''s salt and the address: tells visitors apart when the address is truncated.';
 
 create table usage_event_ids (
   organization_id uuid not null,
   event_key uuid not null,
   digest bigint not null,
   seen_on date not null,
+  -- Fills what alignment left empty, so it costs nothing, and finds the row of an event in one day.
+  date date not null,
   constraint usage_event_ids_pkey primary key (organization_id, event_key)
 );
 create index usage_event_ids_seen_on_idx on usage_event_ids using brin (seen_on);
 alter table usage_event_ids enable row level security;
 comment on table usage_event_ids is 'Ids that were counted, whatever their timestamp: the claim that makes once mean once.';
 comment on column usage_event_ids.digest is 'Of the event''s content: the same id with another content is a conflict.';
+
+create table usage_reversals (
+  organization_id uuid not null,
+  event_key uuid not null,
+  date date not null,
+  reversal_key uuid not null,
+  reversal_id text not null,
+  api_key_id uuid,
+  timestamp timestamptz not null,
+  metadata jsonb not null default '{}',
+  reversed_at timestamptz not null default app.now(),
+  constraint usage_reversals_pkey primary key (organization_id, event_key)
+);
+create index usage_reversals_date_idx on usage_reversals (organization_id, date);
+alter table usage_reversals enable row level security;
+comment on table usage_reversals is
+  'Events that were taken back, each at most once: their rows stay, and a negative delta stands against them.';
+comment on column usage_reversals.date is 'The UTC day of the event that was taken back.';
+
+create table usage_quarantine (
+  organization_id uuid not null,
+  event_key uuid not null,
+  digest bigint not null,
+  reason text not null,
+  timestamp timestamptz not null,
+  event jsonb not null,
+  received_at timestamptz not null default app.now(),
+  constraint usage_quarantine_pkey primary key (organization_id, event_key)
+);
+alter table usage_quarantine enable row level security;
+comment on table usage_quarantine is
+  'Events out of the range of time that is taken: kept whole and not counted, until an operator replays or drops them.';
 
 create table usage_deltas (
   organization_id uuid not null,
@@ -70,27 +107,30 @@ create table usage_deltas (
   endpoint text not null,
   widget_type text not null,
   country_code text not null,
-  requests bigint not null,
-  impressions bigint not null,
-  billable bigint not null,
-  successful bigint not null,
-  failed bigint not null,
-  cached bigint not null,
+  status_class smallint not null,
+  origin text not null,
+  requests integer not null,
+  impressions integer not null,
+  billable integer not null,
+  cached integer not null,
   response_time_ms_sum bigint not null,
-  response_time_count bigint not null,
+  response_time_count integer not null,
+  response_times smallint[],
   constraint usage_deltas_pkey primary key (organization_id, id)
+-- Emptied every minute: vacuumed often, so that its pages are used again instead of new ones.
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000);
 alter table usage_deltas enable row level security;
 comment on table usage_deltas is
   'What each ingest added, written with the rows themselves and folded later: no hot row, nothing lost behind a watermark.';
+comment on column usage_deltas.status_class is 'The hundreds of the status: 2 stands for 200 to 299.';
+comment on column usage_deltas.response_times is
+  'The bucket (app.latency_bounds) of each response time, one entry an event; negative where an event was taken back.';
 
 create table usage_daily (
   organization_id uuid not null,
+  dimension text not null,
   date date not null,
-  api_key_id uuid not null,
-  endpoint text not null,
-  widget_type text not null,
-  country_code text not null,
+  value text not null,
   requests bigint not null,
   impressions bigint not null,
   billable bigint not null,
@@ -99,27 +139,58 @@ create table usage_daily (
   cached bigint not null,
   response_time_ms_sum bigint not null,
   response_time_count bigint not null,
-  constraint usage_daily_pkey
-    primary key (organization_id, date, api_key_id, endpoint, widget_type, country_code)
-) with (fillfactor = 80);
+  constraint usage_daily_pkey primary key (organization_id, dimension, date, value)
+-- Room on each page for the updates of the running day, which then need no new index entries; and
+-- vacuumed sooner than by default, for a day's rows are updated every minute and then never again.
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
 alter table usage_daily enable row level security;
 comment on table usage_daily is
-  'Folded deltas by UTC day. A missing key is the zero uuid; a missing widget type or country is empty.';
+  'Folded deltas by UTC day, once for each dimension by itself: total, api_key, endpoint, widget_type, status_class, country, origin.';
+comment on column usage_daily.value is
+  'Of the dimension; empty where an event named none, (other) beyond app.usage_value_limit() values a day.';
 
 create table usage_hourly (
   organization_id uuid not null,
+  dimension text not null,
   hour timestamptz not null,
-  api_key_id uuid not null,
-  widget_type text not null,
+  value text not null,
   requests bigint not null,
   impressions bigint not null,
   billable bigint not null,
+  successful bigint not null,
   failed bigint not null,
-  constraint usage_hourly_pkey primary key (organization_id, hour, api_key_id, widget_type)
-) with (fillfactor = 80);
+  cached bigint not null,
+  response_time_ms_sum bigint not null,
+  response_time_count bigint not null,
+  constraint usage_hourly_pkey primary key (organization_id, dimension, hour, value)
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
 alter table usage_hourly enable row level security;
 comment on table usage_hourly is
   'Folded deltas by hour: billing periods end at the seller''s midnight, which is never inside an hour.';
+
+create table usage_latencies (
+  organization_id uuid not null,
+  span text not null,
+  starts_at timestamptz not null,
+  endpoint text not null,
+  buckets smallint[] not null,
+  counts bigint[] not null,
+  constraint usage_latencies_pkey primary key (organization_id, span, starts_at, endpoint),
+  constraint usage_latencies_span_check check (span in ('hour', 'day'))
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
+alter table usage_latencies enable row level security;
+comment on table usage_latencies is
+  'How many response times fell into which bucket (app.latency_bounds), by endpoint and UTC hour or day: percentiles that add up.';
+
+create table usage_visitor_salts (
+  organization_id uuid not null,
+  date date not null,
+  salt bytea not null default uuid_send(gen_random_uuid()),
+  constraint usage_visitor_salts_pkey primary key (organization_id, date)
+);
+alter table usage_visitor_salts enable row level security;
+comment on table usage_visitor_salts is
+  'What visitors'' addresses are hashed with, one a day; removed when no late event can come, so that no hash can be traced back.';
 
 create table usage_visitors (
   organization_id uuid not null,
@@ -129,7 +200,7 @@ create table usage_visitors (
   constraint usage_visitors_pkey primary key (organization_id, date, api_key_id)
 );
 alter table usage_visitors enable row level security;
-comment on table usage_visitors is 'Distinct addresses of closed days; an open day is counted from its raw rows.';
+comment on table usage_visitors is 'Distinct visitors of days that are over; an open day is counted from its raw rows.';
 
 create table usage_imports (
   organization_id uuid not null,

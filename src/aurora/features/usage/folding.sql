@@ -1,0 +1,195 @@
+-- Folding deltas into rollups: each dimension by itself, so that a page reads few rows however much there was.
+
+create or replace function app.usage_dimensions(
+  p_api_key_id uuid, p_endpoint text, p_widget_type text, p_status_class integer, p_country_code text, p_origin text
+) returns table (dimension text, value text)
+language sql immutable parallel safe
+as $$
+  -- What a row is counted under. The planner takes the rows over as they stand.
+  values ('total', ''), ('api_key', p_api_key_id::text), ('endpoint', p_endpoint), ('widget_type', p_widget_type),
+    ('status_class', p_status_class || 'xx'), ('country', p_country_code), ('origin', p_origin)
+$$;
+comment on function app.usage_dimensions(uuid, text, text, integer, text, text) is
+  'The dimensions that usage is summed by, with the value that a row has in each.';
+
+create or replace function app.usage_value_limit(p_dimension text) returns integer
+language sql immutable parallel safe
+as $$
+  -- Callers choose endpoints and origins, so there could be as many as requests.
+  select case p_dimension when 'endpoint' then 500 when 'origin' then 200 end
+$$;
+comment on function app.usage_value_limit(text) is
+  'How many values of a dimension a day holds by name; what comes beyond is summed as (other). Null: all.';
+
+create or replace function app.open_usage_folding() returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if to_regclass('pg_temp.usage_taken') is null then
+    create temporary table usage_taken (like public.usage_deltas) on commit delete rows;
+    create temporary table usage_folding (like public.usage_hourly) on commit delete rows;
+  else
+    truncate pg_temp.usage_taken, pg_temp.usage_folding;
+  end if;
+end
+$$;
+comment on function app.open_usage_folding() is 'Makes or empties this session''s tables of what is being folded.';
+
+create or replace function app.fold_usage_counts() returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into pg_temp.usage_folding
+  select t.organization_id, x.dimension, t.hour, x.value, sum(t.requests), sum(t.impressions), sum(t.billable),
+    coalesce(sum(t.requests) filter (where t.status_class in (2, 3)), 0),
+    coalesce(sum(t.requests) filter (where t.status_class >= 4), 0),
+    sum(t.cached), sum(t.response_time_ms_sum), sum(t.response_time_count)
+  from pg_temp.usage_taken t
+    cross join lateral app.usage_dimensions(
+      t.api_key_id, t.endpoint, t.widget_type, t.status_class, t.country_code, t.origin
+    ) x
+  group by t.organization_id, x.dimension, t.hour, x.value;
+
+  -- A value that its day does not know yet gets a name while there is room, the largest first.
+  with arrived as (
+    select f.organization_id, f.dimension, (f.hour at time zone 'UTC')::date as date, f.value,
+      sum(f.requests) as requests
+    from pg_temp.usage_folding f
+    where app.usage_value_limit(f.dimension) is not null
+    group by 1, 2, 3, 4
+  ), unknown as (
+    select a.*, row_number() over (
+      partition by a.organization_id, a.dimension, a.date order by a.requests desc, a.value
+    ) as place
+    from arrived a left join public.usage_daily d using (organization_id, dimension, date, value)
+    where d.value is null
+  ), known as (
+    select days.organization_id, days.dimension, days.date, count(d.value) as named
+    from (select distinct u.organization_id, u.dimension, u.date from unknown u) days
+      left join public.usage_daily d on d.organization_id = days.organization_id
+        and d.dimension = days.dimension and d.date = days.date and d.value <> '(other)'
+    group by 1, 2, 3
+  )
+  update pg_temp.usage_folding f set value = '(other)'
+  from unknown u join known k using (organization_id, dimension, date)
+  where u.place + k.named > app.usage_value_limit(u.dimension)
+    and f.organization_id = u.organization_id and f.dimension = u.dimension and f.value = u.value
+    and (f.hour at time zone 'UTC')::date = u.date;
+end
+$$;
+comment on function app.fold_usage_counts() is
+  'Sums what was taken by hour and dimension, with values beyond the limit of their day under (other).';
+
+create or replace function app.fold_usage_rollups() returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into public.usage_hourly as r
+  select f.organization_id, f.dimension, f.hour, f.value, sum(f.requests), sum(f.impressions), sum(f.billable),
+    sum(f.successful), sum(f.failed), sum(f.cached), sum(f.response_time_ms_sum), sum(f.response_time_count)
+  from pg_temp.usage_folding f
+  group by 1, 2, 3, 4
+  on conflict (organization_id, dimension, hour, value) do update set
+    requests = r.requests + excluded.requests,
+    impressions = r.impressions + excluded.impressions,
+    billable = r.billable + excluded.billable,
+    successful = r.successful + excluded.successful,
+    failed = r.failed + excluded.failed,
+    cached = r.cached + excluded.cached,
+    response_time_ms_sum = r.response_time_ms_sum + excluded.response_time_ms_sum,
+    response_time_count = r.response_time_count + excluded.response_time_count;
+  insert into public.usage_daily as r
+  select f.organization_id, f.dimension, (f.hour at time zone 'UTC')::date, f.value, sum(f.requests),
+    sum(f.impressions), sum(f.billable), sum(f.successful), sum(f.failed), sum(f.cached),
+    sum(f.response_time_ms_sum), sum(f.response_time_count)
+  from pg_temp.usage_folding f
+  group by 1, 2, 3, 4
+  on conflict (organization_id, dimension, date, value) do update set
+    requests = r.requests + excluded.requests,
+    impressions = r.impressions + excluded.impressions,
+    billable = r.billable + excluded.billable,
+    successful = r.successful + excluded.successful,
+    failed = r.failed + excluded.failed,
+    cached = r.cached + excluded.cached,
+    response_time_ms_sum = r.response_time_ms_sum + excluded.response_time_ms_sum,
+    response_time_count = r.response_time_count + excluded.response_time_count;
+end
+$$;
+comment on function app.fold_usage_rollups() is 'Adds what was summed to usage_hourly and usage_daily.';
+
+create or replace function app.fold_usage_latencies() returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Under the name that the counts got: an endpoint beyond the limit is in (other) here too.
+  insert into public.usage_latencies as r (organization_id, span, starts_at, endpoint, buckets, counts)
+  with arrived as (
+    select t.organization_id, t.hour, t.endpoint, abs(b.bucket)::smallint as bucket, sum(sign(b.bucket)) as count
+    from pg_temp.usage_taken t cross join lateral unnest(t.response_times) as b (bucket)
+    group by 1, 2, 3, 4
+  ), named as materialized (
+    select a.organization_id, a.hour, a.bucket, a.count,
+      case when f.value is null then '(other)' else a.endpoint end as endpoint
+    from arrived a left join pg_temp.usage_folding f on f.organization_id = a.organization_id
+      and f.dimension = 'endpoint' and f.hour = a.hour and f.value = a.endpoint
+  ), spans as (
+    select n.organization_id, 'hour' as span, n.hour as starts_at, n.endpoint, n.bucket, n.count from named n
+    union all
+    select n.organization_id, 'day', date_trunc('day', n.hour, 'UTC'), n.endpoint, n.bucket, n.count from named n
+  ), before as (
+    select l.organization_id, l.span, l.starts_at, l.endpoint, b.bucket, b.count
+    from (select distinct s.organization_id, s.span, s.starts_at, s.endpoint from spans s) touched
+      join public.usage_latencies l using (organization_id, span, starts_at, endpoint)
+      cross join lateral unnest(l.buckets, l.counts) as b (bucket, count)
+  ), summed as (
+    select a.organization_id, a.span, a.starts_at, a.endpoint, a.bucket, sum(a.count)::bigint as count
+    from (select * from spans union all select * from before) a
+    group by 1, 2, 3, 4, 5
+  )
+  -- Whole, and not added to: one folder at a time, so what was there is what was read.
+  select s.organization_id, s.span, s.starts_at, s.endpoint, array_agg(s.bucket order by s.bucket),
+    array_agg(s.count order by s.bucket)
+  from summed s
+  group by 1, 2, 3, 4
+  on conflict (organization_id, span, starts_at, endpoint) do update set
+    buckets = excluded.buckets, counts = excluded.counts;
+end
+$$;
+comment on function app.fold_usage_latencies() is 'Adds the response times of what was taken to usage_latencies.';
+
+create or replace function app.fold_usage(p_limit integer default 50000) returns bigint
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_folded bigint;
+begin
+  -- One folder at a time: two would meet on the same rollup rows. Another simply comes back later.
+  if not pg_try_advisory_xact_lock(hashtextextended('aurora.fold_usage', 0)) then
+    return 0;
+  end if;
+  perform app.open_usage_folding();
+  with taken as (
+    delete from public.usage_deltas d
+    using (select organization_id, id from public.usage_deltas limit p_limit) batch
+    where d.organization_id = batch.organization_id and d.id = batch.id
+    returning d.*
+  )
+  insert into pg_temp.usage_taken select t.* from taken t;
+  get diagnostics v_folded = row_count;
+  if v_folded > 0 then
+    perform app.fold_usage_counts();
+    perform app.fold_usage_rollups();
+    perform app.fold_usage_latencies();
+    -- A late event makes a closed day's count of visitors wrong: it is counted again.
+    delete from public.usage_visitors v
+    using (
+      select distinct t.organization_id, (t.hour at time zone 'UTC')::date as date, t.api_key_id
+      from pg_temp.usage_taken t
+    ) t
+    where v.organization_id = t.organization_id and v.date = t.date and v.api_key_id = t.api_key_id;
+  end if;
+  return v_folded;
+end
+$$;
+comment on function app.fold_usage(integer) is
+  'Folds up to this many deltas into the rollups; returns how many. 0 also when another folds.';
