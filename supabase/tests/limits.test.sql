@@ -1,6 +1,7 @@
--- The room limits: included impressions are counted from anchor to anchor, and warned of once.
+-- The room limits: leases keep to a key's limits; included impressions are counted from anchor to
+-- anchor, and warned of once.
 begin;
-select plan(8);
+select plan(17);
 
 insert into organizations (id, name, slug, email) values
   ('aaaaaaaa-0000-4000-8000-000000000000', 'A', 'pgtap-a', 'a@hotel.example'),
@@ -38,6 +39,35 @@ select is_empty(
 select ok(
   not has_function_privilege('authenticated', 'app.quota_state(uuid)', 'execute')
   and not has_function_privilege('tenant', 'app.warn_of_quota(uuid)', 'execute'), 'no client asks for another''s'
+);
+
+create function pg_temp.lease(p_per_hour integer, p_per_second integer, p_waiting integer, p_wanted integer)
+returns table (granted integer, remaining integer, retry_after_ms bigint) language sql as $$
+  select l.granted, l.remaining, l.retry_after_ms
+  from app.lease_requests(
+    'aaaaaaaa-0000-4000-8000-000000000000', 'aaaaaaaa-0000-4000-8000-000000000003', p_per_hour, p_per_second,
+    p_waiting, p_wanted
+  ) l
+$$;
+select is((select granted from pg_temp.lease(100, null, 3, 80)), 12, 'beyond what waits, an eighth of what is left');
+select is((select granted from pg_temp.lease(100, null, 84, 84)), 84, 'what waits is granted whole');
+select is((select granted from pg_temp.lease(100, null, 1, 50)), 1, 'near the limit one at a time');
+select is((select remaining from pg_temp.lease(100, null, 9, 9)), 0, 'and never more than is left');
+select ok(
+  (select retry_after_ms between 3600000 and 3660000 from pg_temp.lease(100, null, 1, 1)),
+  'who is refused may come again after an hour, and at most a minute more'
+);
+select is((select granted from pg_temp.lease(50, null, 1, 1)), 0, 'a smaller limit keeps the count');
+select is((select granted from pg_temp.lease(1000, 7, 20, 20)), 7, 'of a second''s share no more than it');
+select is(
+  app.return_requests(
+    array['aaaaaaaa-0000-4000-8000-000000000000']::uuid[], array['aaaaaaaa-0000-4000-8000-000000000003']::uuid[],
+    array[5], array[app.now() + interval '1 second']
+  ), 5, 'what is unused is taken back'
+);
+select ok(
+  not has_table_privilege('tenant', 'rate_limit_windows', 'select')
+  and not has_table_privilege('authenticated', 'rate_limit_windows', 'select'), 'no client sees what was granted'
 );
 
 select * from finish();

@@ -73,6 +73,10 @@ ROUTES: Final[dict[str, Access]] = {
     "GET /v1/organizations/{organization_id}/subscription": OWN,
     "POST /v1/organizations/{organization_id}/subscription/cancel": OPERATORS,
     "GET /v1/usage/summary": OWN,
+    "GET /v1/usage/series": OWN,
+    "GET /v1/usage/performance": OWN,
+    "GET /v1/usage/export": OWN,
+    "GET /v1/usage/days/{day}/events": OWN,
     "GET /v1/quota": OWN,
     "GET /v1/invoices": OWN,
     "GET /v1/invoices/{invoice_id}": OWN,
@@ -113,6 +117,9 @@ _BODIES: Final[dict[str, dict[str, Any]]] = {
     "PersonErasure": {"email": "kari@hotel.example", "confirm": "kari@hotel.example"},
     "OrganizationErasure": {"confirm": "hotel"},
 }
+
+
+A_DAY: Final = "2026-11-01"
 
 
 class Unnamed(LookupError):
@@ -174,8 +181,10 @@ def _of_operation(
     route: str, path: str, operation: Mapping[str, Any], document: Mapping[str, Any], other: str
 ) -> Iterator[Attempt]:
     access = ROUTES[route]
+    # A day is nobody's.
+    path = path.replace("{day}", A_DAY)
     parameters = operation.get("parameters", [])
-    in_path = [p["name"] for p in parameters if p["in"] == "path"]
+    in_path = [p["name"] for p in parameters if p["in"] == "path" and p["name"] != "day"]
     in_query = [p["name"] for p in parameters if p["in"] == "query" and p["name"].endswith("_id")]
     schema = operation.get("requestBody", {}).get("content", {}).get("application/json")
     own_path = {name: id_of(name, "A") for name in in_path}

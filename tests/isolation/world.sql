@@ -82,3 +82,6 @@ insert into usage_imports (organization_id, file_key, file_name)
 values ('{place}000000000000', 'secret-{letter}', 'secret-{letter}.log');
 
 select app.lease_requests('{place}000000000000', '{place}000000000010', 1000, null, 1, 1);
+
+insert into replies (caller, key_digest, request_digest, sealed)
+values ('key:{place}000000000010', sha256('secret-{letter}'), sha256('secret-{letter}'), 'secret-{letter}');

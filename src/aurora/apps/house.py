@@ -38,11 +38,13 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "usage": (
         "tables.sql",
+        "retention.sql",
         "latency.sql",
         "logic.sql",
         "corrections.sql",
         "folding.sql",
         "rollups.sql",
+        "retaining.sql",
         "verifying.sql",
         "policies.sql",
     ),
@@ -62,6 +64,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
         "settling.sql",
         "policies.sql",
     ),
+    "replies": ("tables.sql", "logic.sql"),
     "privacy": ("logic.sql",),
 }
 

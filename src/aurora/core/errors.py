@@ -17,6 +17,7 @@ class AuroraError(Exception):
         title: What every refusal of this kind has in common.
         constraints: Names of the database constraints that raise this error when violated.
         facts: JSON-able members added to the problem document.
+        headers: Header fields added to the answer.
     """
 
     status: ClassVar[int] = 500
@@ -37,6 +38,7 @@ class AuroraError(Exception):
     def __init__(self, detail: str | None = None, **facts: Any) -> None:
         self.detail = detail or self.title
         self.facts = facts
+        self.headers: dict[str, str] = {}
         super().__init__(self.detail)
 
 

@@ -65,6 +65,7 @@ class Caller:
         session_id: Where a person came with a cookie.
         is_operator: Whether a person runs the platform (`app.is_operator()`).
         token_id: A stored service token's.
+        answer_headers: What every answer to this caller carries, in lower case.
     """
 
     kind: Literal["operator", "service", "key", "person"]
@@ -76,6 +77,7 @@ class Caller:
     session_id: UUID | None = None
     is_operator: bool = False
     token_id: UUID | None = None
+    answer_headers: tuple[tuple[bytes, bytes], ...] = ()
 
     @property
     def acts_as_platform(self) -> bool:
@@ -200,7 +202,7 @@ def problem(error: AuroraError, *, instance: str, request_id: str) -> Response:
         "request_id": request_id,
         **error.facts,
     }
-    headers = dict(NO_STORE)
+    headers = {**NO_STORE, **error.headers}
     if error.status == Unauthorized.status:
         headers["www-authenticate"] = 'Bearer realm="aurora"'
     retry_after_s = error.facts.get("retry_after_s")

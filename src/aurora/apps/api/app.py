@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from fastapi import FastAPI, Request
@@ -26,6 +27,7 @@ from aurora.db.pool import open_pool
 from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.gate.model import LEASE_MS, MAX_RECORDS
 from aurora.features.gate.service import Gate
+from aurora.features.limits.taking import Limits
 from aurora.features.sign_in.browser import Site
 from aurora.integrations.access_tokens import AccessTokens
 from aurora.integrations.http import problem
@@ -74,8 +76,9 @@ def build(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         pool = await open_pool(dsn, max_size=pool_size, name="aurora-api")
         app.state.pool, app.state.dsn = pool, dsn
-        gate = Gate(pool, lease_ms=key_lease_ms, max_records=key_cache_records)
-        app.state.gate = gate
+        limits = Limits(pool)
+        gate = Gate(pool, limiter=limits, lease_ms=key_lease_ms, max_records=key_cache_records)
+        app.state.gate, app.state.usage_committed = gate, limits.recorded
         gate.start(dsn)
         try:
             async with AsyncExitStack() as stack:
@@ -86,6 +89,7 @@ def build(
                 yield
         finally:
             await gate.stop()
+            await limits.close()
             await pool.close()
 
     app = FastAPI(
@@ -99,7 +103,7 @@ def build(
         redirect_slashes=False,
         routes=page_routes(now=clock.now, demo_key_prefix=demo_key_prefix),
     )
-    app.state.site = site
+    app.state.site, app.state.usage_committed = site, _nobody_listens
     for room in house.rooms():
         router = room.offered("api", "router")
         if router is not None:
@@ -110,6 +114,10 @@ def build(
 
     doorkeeper = Doorkeeper(service_token, site, access_tokens)
     return Server(app, hot=house.hot_routes(), doorkeeper=doorkeeper, state=app.state)
+
+
+def _nobody_listens(_organization_ids: Iterable[UUID]) -> None:
+    """Stand in for the quotas until the lifespan has opened what they ask."""
 
 
 def _add_probes(app: FastAPI) -> None:

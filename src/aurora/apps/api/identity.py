@@ -10,8 +10,10 @@ from aurora.core.errors import AuroraError, Forbidden, Unauthorized
 from aurora.core.secrets import equal, is_service_token
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, transaction
-from aurora.features.gate.model import HTTP_STATUS, Verdict, VerifyRequest
+from aurora.features.gate.model import Verdict, VerifyRequest
 from aurora.features.gate.service import Gate
+from aurora.features.limits.headers import limit_headers, limit_texts
+from aurora.features.limits.model import QuotaExceeded, RateLimited
 from aurora.features.sign_in.browser import CSRF_HEADER, Site, check_csrf, cookie
 from aurora.features.sign_in.model import MAX_TOKEN_CHARACTERS
 from aurora.features.sign_in.service import find_session, is_operator
@@ -21,23 +23,24 @@ from aurora.integrations.http import Caller
 
 MAX_CREDENTIAL_BYTES: Final = 500
 OPERATOR: Final = Caller("operator")
+LIMITS: Final[Mapping[str, type[AuroraError]]] = {
+    "RATE_LIMITED": RateLimited,
+    "QUOTA_EXCEEDED": QuotaExceeded,
+}
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 # Signing in must work whatever old cookie the browser still has, so none is asked for there; what
 # is asked there is the page's origin.
 SIGN_IN_PATHS: Final = "/v1/sign-in/"
 STATIC_PATHS: Final = "/static/"
+# Reporting usage takes nothing: a customer at its limit would lose the record of what it used. What
+# bounds it is the size of a body and the queue in front of the commit.
+UNLIMITED_PATHS: Final = frozenset({"/v1/usage/events"})
 
 
 class KeyRefused(Unauthorized):
     """The key does not open anything; `reason` says why, as the gate's code."""
 
     code, title = "key_refused", "The API key is not accepted"
-
-
-class KeyLimited(AuroraError):
-    """The key has used what it may use for now; `reason` says of what, as the gate's code."""
-
-    status, code, title = 429, "key_limited", "The key has used what it may for now"
 
 
 class GateUnavailable(AuroraError):
@@ -81,7 +84,7 @@ class Doorkeeper:
         if credential is None:
             return await self._from_cookie(method, path, headers, pool)
         if credential.startswith("tro_"):
-            return await self._from_key(credential, headers, gate)
+            return await self._from_key(credential, path, headers, gate)
         if equal(credential, self.service_token):
             return OPERATOR
         if is_service_token(credential):
@@ -95,6 +98,11 @@ class Doorkeeper:
                 is_operator=await is_operator(pool, found.subject),
             )
         raise Unauthorized("The credentials are neither an API key nor a token that is known here.")
+
+    def credential(self, headers: Mapping[bytes, bytes]) -> bytes:
+        """Return what the caller of a request proved who they are with."""
+        found = _credential(headers) or cookie(headers, self.site.session_cookie) or ""
+        return found.encode("latin-1")
 
     async def _from_cookie(
         self, method: str, path: str, headers: Mapping[bytes, bytes], pool: Pool
@@ -120,30 +128,38 @@ class Doorkeeper:
         )
 
     async def _from_key(
-        self, credential: str, headers: Mapping[bytes, bytes], gate: Gate
+        self, credential: str, path: str, headers: Mapping[bytes, bytes], gate: Gate
     ) -> Caller:
         origin = _text(headers, b"origin")
         if self.site.is_own(origin):
             # Somebody tries a key out on this platform's own pages, where it is not published.
             origin = None
-        verdict = await gate.verify(VerifyRequest(key=credential, origin=origin))
+        verdict = await gate.verify(
+            VerifyRequest(key=credential, origin=origin), takes=path not in UNLIMITED_PATHS
+        )
         if not verdict.valid:
             raise refusal_of(verdict)
         if verdict.kind == "publishable":
             raise SecretKeyNeeded
-        return Caller("key", verdict.organization_id, verdict.key_id, frozenset(verdict.scopes))
+        taken = verdict.limits
+        return Caller(
+            "key",
+            verdict.organization_id,
+            verdict.key_id,
+            frozenset(verdict.scopes),
+            answer_headers=() if taken is None else tuple(limit_headers(taken)),
+        )
 
 
 def refusal_of(verdict: Verdict) -> AuroraError:
     """Return the refusal with which this platform's own interface answers for the gate."""
     if verdict.code == "UNAVAILABLE":
         return GateUnavailable(retry_after_s=1)
-    if verdict.limits is not None and HTTP_STATUS[verdict.code] == KeyLimited.status:
-        return KeyLimited(
-            f"The API key is not accepted for now: {verdict.code}.",
-            reason=verdict.code,
-            retry_after_s=verdict.limits.retry_after_s,
-        )
+    taken = verdict.limits
+    if taken is not None and verdict.code in LIMITS:
+        refusal = LIMITS[verdict.code](retry_after_s=taken.retry_after_s)
+        refusal.headers = dict(limit_texts(taken))
+        return refusal
     return KeyRefused(f"The API key is not accepted: {verdict.code}.", reason=verdict.code)
 
 

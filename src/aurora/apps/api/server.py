@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from aurora.core.errors import AuroraError, Malformed, Unauthorized
 from aurora.core.ids import request_id as new_request_id
 from aurora.db.transaction import named
+from aurora.features.replies.service import once as make_once
 from aurora.integrations.compression import EncodingUnsupported, decompress
 from aurora.integrations.http import (
     BodyBudget,
@@ -27,6 +28,7 @@ from aurora.integrations.http import (
     read_body,
 )
 
+from . import once
 from .identity import Doorkeeper
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -119,6 +121,9 @@ class Server:
                 marked["x-request-id"] = request_id
                 for name, value in SECURITY_HEADERS.items():
                     marked.setdefault(name, value)
+                caller = scope.get("aurora.caller")
+                if caller is not None:
+                    marked.raw.extend(caller.answer_headers)
             await send(message)
 
         try:
@@ -151,6 +156,7 @@ class Server:
         if caller is not None:
             scope["aurora.caller"] = caller
             send = _never_stored(send)
+        body = b""
         if scope["method"] in UNSAFE:
             body = await read_body(receive, max_bytes=MAX_BODY_BYTES)
             check_json(body)
@@ -158,7 +164,20 @@ class Server:
             # What was changed is in effect at this process' gate before its caller hears of it.
             send = _after(self.state.gate.catch_up, send)
         with named(None if caller is None else caller.name, scope["aurora.request_id"]):
-            await self.app(scope, receive, send)
+            key = headers.get(once.HEADER)
+            if key is None or caller is None or scope["method"] not in UNSAFE:
+                await self.app(scope, receive, send)
+                return
+            call = make_once(
+                caller=caller.name,
+                credential=self.doorkeeper.credential(headers),
+                key=key,
+                method=scope["method"],
+                path=scope["path"],
+                query=scope.get("query_string", b""),
+                body=body,
+            )
+            await once.serve_once(self.app, call, self.state.pool, scope, receive, send)
 
     async def _identify(self, scope: Scope, headers: dict[bytes, bytes]) -> Caller | None:
         return await self.doorkeeper.identify(

@@ -214,6 +214,28 @@ create table usage_imports (
 alter table usage_imports enable row level security;
 comment on table usage_imports is 'How far each imported file was read and stored, so that an import can go on.';
 
+-- How long usage is kept: months of raw rows, addresses, hourly sums. Sums by day stay.
+
+create table app.usage_policy (
+  is_only boolean not null default true,
+  keep_months integer not null default 25,
+  address_days integer not null default 30,
+  hourly_days integer not null default 92,
+  addresses_truncated_to date,
+  constraint usage_policy_pkey primary key (is_only),
+  constraint usage_policy_is_only_check check (is_only),
+  constraint usage_policy_keep_months_check check (keep_months between 4 and 240),
+  constraint usage_policy_address_days_check check (address_days between 1 and 3700),
+  constraint usage_policy_hourly_days_check check (hourly_days between 40 and 3700)
+);
+alter table app.usage_policy enable row level security;
+comment on table app.usage_policy is
+  'How long usage is kept, one row: months of raw rows, days of whole addresses, days of hourly sums by dimension.';
+comment on column app.usage_policy.keep_months is
+  'At least 4: ids are remembered for 100 days, and a row may be taken back as long.';
+comment on column app.usage_policy.addresses_truncated_to is 'Before this day no row holds a whole address; null: not known.';
+insert into app.usage_policy default values;
+
 -- How response times are kept: in fixed buckets, so that any hours and days add up, and percentiles of them.
 
 create or replace function app.latency_bounds() returns integer[]
@@ -662,9 +684,11 @@ create or replace function app.usage_dimensions(
 ) returns table (dimension text, value text)
 language sql immutable parallel safe
 as $$
-  -- What a row is counted under. The planner takes the rows over as they stand.
-  values ('total', ''), ('api_key', p_api_key_id::text), ('endpoint', p_endpoint), ('widget_type', p_widget_type),
-    ('status_class', p_status_class || 'xx'), ('country', p_country_code), ('origin', p_origin)
+  -- What a row is counted under. The planner takes the rows over as they stand. Cut, because an index
+  -- holds no entry of more than 2,704 bytes, and one long endpoint would stop all folding.
+  values ('total', ''), ('api_key', p_api_key_id::text), ('endpoint', left(p_endpoint, 250)),
+    ('widget_type', p_widget_type), ('status_class', p_status_class || 'xx'), ('country', p_country_code),
+    ('origin', left(p_origin, 250))
 $$;
 comment on function app.usage_dimensions(uuid, text, text, integer, text, text) is
   'The dimensions that usage is summed by, with the value that a row has in each.';
@@ -781,7 +805,7 @@ begin
   -- Under the name that the counts got: an endpoint beyond the limit is in (other) here too.
   insert into public.usage_latencies as r (organization_id, span, starts_at, endpoint, buckets, counts)
   with arrived as (
-    select t.organization_id, t.hour, t.endpoint, abs(b.bucket)::smallint as bucket, sum(sign(b.bucket)) as count
+    select t.organization_id, t.hour, left(t.endpoint, 250) as endpoint, abs(b.bucket)::smallint as bucket, sum(sign(b.bucket)) as count
     from pg_temp.usage_taken t cross join lateral unnest(t.response_times) as b (bucket)
     group by 1, 2, 3, 4
   ), named as materialized (
@@ -926,7 +950,7 @@ create or replace view usage_latency_rows with (security_invoker = true) as
 select l.organization_id, l.span, l.starts_at, l.endpoint, b.bucket, b.count, true as is_folded
 from usage_latencies l cross join lateral unnest(l.buckets, l.counts) as b (bucket, count)
 union all
-select d.organization_id, 'hour', d.hour, d.endpoint, abs(b.bucket)::smallint, sign(b.bucket)::bigint, false
+select d.organization_id, 'hour', d.hour, left(d.endpoint, 250), abs(b.bucket)::smallint, sign(b.bucket)::bigint, false
 from usage_deltas d cross join lateral unnest(d.response_times) as b (bucket);
 comment on view usage_latency_rows is
   'Response times by endpoint, hour or day, and bucket. What is not folded yet stands under its hour only.';
@@ -1004,6 +1028,157 @@ $$;
 comment on function app.forget_usage_event_ids(integer, integer) is
   'Forgets ids claimed more than so many days ago; returns how many.';
 
+-- What the worker does about retention, a bounded step at a time.
+
+create or replace function app.usage_retention(
+  out keep_months integer, out address_days integer, out hourly_days integer, out addresses_truncated_to date
+)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  select p.keep_months, p.address_days, p.hourly_days, p.addresses_truncated_to
+  into keep_months, address_days, hourly_days, addresses_truncated_to
+  from app.usage_policy p;
+end
+$$;
+comment on function app.usage_retention() is 'How long usage is kept.';
+
+create or replace function app.set_usage_retention(p_keep_months integer, p_address_days integer, p_hourly_days integer)
+returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update app.usage_policy p
+  set keep_months = coalesce(p_keep_months, p.keep_months), address_days = coalesce(p_address_days, p.address_days),
+    hourly_days = coalesce(p_hourly_days, p.hourly_days);
+end
+$$;
+comment on function app.set_usage_retention(integer, integer, integer) is
+  'Says how long usage is kept; null leaves a number as it is. What is gone does not come back.';
+
+create or replace function app.reopen_usage_addresses(p_day date) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update app.usage_policy p set addresses_truncated_to = least(p.addresses_truncated_to, p_day)
+  where p.addresses_truncated_to > p_day;
+end
+$$;
+comment on function app.reopen_usage_addresses(date) is
+  'Says that rows from this day on may hold whole addresses again: a backfill brought some.';
+
+create or replace function app.truncate_usage_addresses(p_limit integer default 50) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_policy app.usage_policy;
+  v_cutoff date;
+  v_day record;
+  v_days integer := 0;
+begin
+  select * into v_policy from app.usage_policy;
+  v_cutoff := (app.now() at time zone 'UTC')::date - v_policy.address_days;
+  -- A day of an organization at a time, which its primary key finds. The 36 days before are looked at
+  -- again, for late events fall on them with whole addresses.
+  for v_day in
+    select d.organization_id, d.date from public.usage_daily d
+    where d.dimension = 'total' and d.date < v_cutoff
+      and (v_policy.addresses_truncated_to is null or d.date >= v_policy.addresses_truncated_to - 36)
+      and exists (
+        select from public.usage_analytics a
+        where a.organization_id = d.organization_id and a.date = d.date
+          and masklen(a.ip_address) > case family(a.ip_address) when 4 then 24 else 48 end
+      )
+    limit p_limit
+  loop
+    update public.usage_analytics a
+    set ip_address = network(set_masklen(a.ip_address, case family(a.ip_address) when 4 then 24 else 48 end))
+    where a.organization_id = v_day.organization_id and a.date = v_day.date
+      and masklen(a.ip_address) > case family(a.ip_address) when 4 then 24 else 48 end;
+    v_days := v_days + 1;
+  end loop;
+  update public.usage_quarantine q
+  set event = jsonb_set(q.event, '{ip_address}', to_jsonb(host(network(set_masklen(
+    (q.event ->> 'ip_address')::inet, case family((q.event ->> 'ip_address')::inet) when 4 then 24 else 48 end
+  )))))
+  where q.received_at < app.now() - make_interval(days => v_policy.address_days)
+    and q.event ->> 'ip_address' is not null and q.event ->> 'ip_address' not like '%.0'
+    and q.event ->> 'ip_address' not like '%::';
+  if v_days < p_limit then
+    update app.usage_policy p set addresses_truncated_to = v_cutoff;
+  end if;
+  return v_days;
+end
+$$;
+comment on function app.truncate_usage_addresses(integer) is
+  'Truncates the addresses of up to so many days of organizations to /24 and /48; returns how many days.';
+
+create or replace function app.drop_usage_month() returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+-- Waits for no long reader, and makes nobody wait behind it: another night will do.
+set lock_timeout = '3s'
+as $$
+declare
+  v_keep_from date;
+  v_month record;
+begin
+  select (date_trunc('month', app.now() at time zone 'UTC') - make_interval(months => p.keep_months))::date
+  into v_keep_from from app.usage_policy p;
+  select c.relname,
+    (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \(''([0-9-]+)''\)'))[1]::date as first,
+    (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \(''([0-9-]+)''\)'))[1]::date as after
+  into v_month
+  from pg_inherits i join pg_class c on c.oid = i.inhrelid
+  where i.inhparent = 'public.usage_analytics'::regclass
+    and (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \(''([0-9-]+)''\)'))[1]::date <= v_keep_from
+  order by 2 limit 1;
+  -- What is not folded yet would never be counted again by anybody: the fold comes first.
+  if not found or exists (
+    select from public.usage_deltas d
+    where d.hour >= v_month.first::timestamp at time zone 'UTC' and d.hour < v_month.after::timestamp at time zone 'UTC'
+  ) then
+    return 0;
+  end if;
+  execute format('alter table public.usage_analytics detach partition usage_partitions.%I', v_month.relname);
+  execute format('drop table usage_partitions.%I', v_month.relname);
+  delete from public.usage_reversals r where r.date >= v_month.first and r.date < v_month.after;
+  return 1;
+end
+$$;
+comment on function app.drop_usage_month() is
+  'Detaches and drops the oldest month of raw rows that is kept no longer; returns how many. Sums stay.';
+
+create or replace function app.drop_usage_hours(p_limit integer default 50000) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_before timestamptz;
+  v_dropped bigint;
+  v_more bigint;
+begin
+  select date_trunc('day', app.now(), 'UTC') - make_interval(days => p.hourly_days) into v_before from app.usage_policy p;
+  delete from public.usage_hourly h
+  using (
+    select organization_id, dimension, hour, value from public.usage_hourly
+    where hour < v_before and dimension <> 'total' limit p_limit
+  ) old
+  where h.organization_id = old.organization_id and h.dimension = old.dimension and h.hour = old.hour
+    and h.value = old.value;
+  get diagnostics v_dropped = row_count;
+  delete from public.usage_latencies l
+  using (
+    select organization_id, span, starts_at, endpoint from public.usage_latencies
+    where span = 'hour' and starts_at < v_before limit p_limit
+  ) old
+  where l.organization_id = old.organization_id and l.span = old.span and l.starts_at = old.starts_at
+    and l.endpoint = old.endpoint;
+  get diagnostics v_more = row_count;
+  return v_dropped + v_more;
+end
+$$;
+comment on function app.drop_usage_hours(integer) is
+  'Removes hourly sums and percentiles that are kept no longer, a bounded number; those that bills are made from stay.';
+
 -- Recounting: what the sums say against what the raw rows say. Each function is one statement, so one snapshot.
 
 create or replace view usage_raw_series with (security_invoker = true) as
@@ -1032,6 +1207,9 @@ as $$
 declare
   v_from constant timestamptz := p_first::timestamp at time zone 'UTC';
   v_to constant timestamptz := (p_last + 1)::timestamp at time zone 'UTC';
+  -- Older hours are not kept by dimension: see app.drop_usage_hours().
+  v_hourly_from constant timestamptz := date_trunc('day', app.now(), 'UTC')
+    - make_interval(days => (select r.hourly_days from app.usage_retention() r));
 begin
   return query
   with named as materialized (
@@ -1043,6 +1221,7 @@ begin
       h.billable, h.successful, h.failed, h.cached, h.response_time_ms_sum, h.response_time_count
     from public.usage_hourly_series h
     where h.organization_id = p_organization_id and h.hour >= v_from and h.hour < v_to
+      and (h.dimension = 'total' or h.hour >= v_hourly_from)
     union all
     select 'day', false, d.dimension, d.date::timestamp at time zone 'UTC', d.date::timestamp at time zone 'UTC', d.value,
       d.requests, d.impressions, d.billable, d.successful, d.failed, d.cached, d.response_time_ms_sum,
@@ -1055,6 +1234,7 @@ begin
       a.impressions, a.billable, a.successful, a.failed, a.cached, a.response_time_ms_sum, a.response_time_count
     from public.usage_raw_series a cross join (values ('hour'), ('day')) as spans (what)
     where a.organization_id = p_organization_id and a.date between p_first and p_last
+      and (spans.what = 'day' or a.dimension = 'total' or a.hour >= v_hourly_from)
   ), sums as (
     select s.what, s.dimension, s.starts_at, m.measure,
       -- A value that its day has no room to name, or has not named yet, is compared in the sum of those.
@@ -1085,6 +1265,9 @@ as $$
 declare
   v_from constant timestamptz := p_first::timestamp at time zone 'UTC';
   v_to constant timestamptz := (p_last + 1)::timestamp at time zone 'UTC';
+  -- Older hours are not kept by dimension: see app.drop_usage_hours().
+  v_hourly_from constant timestamptz := date_trunc('day', app.now(), 'UTC')
+    - make_interval(days => (select r.hourly_days from app.usage_retention() r));
 begin
   return query
   with named as materialized (
@@ -1096,11 +1279,13 @@ begin
     from public.usage_latency_rows l join (values ('hour'), ('day')) as spans (what)
       on spans.what = l.span or (l.span = 'hour' and not l.is_folded)
     where l.organization_id = p_organization_id and l.starts_at >= v_from and l.starts_at < v_to
+      and (spans.what = 'day' or l.starts_at >= v_hourly_from)
     union all
     select spans.what, true, a.hour, a.value, app.latency_bucket(a.response_time_ms_sum::integer), 1
     from public.usage_raw_series a cross join (values ('hour'), ('day')) as spans (what)
     where a.organization_id = p_organization_id and a.date between p_first and p_last
       and a.dimension = 'endpoint' and a.response_time_count = 1
+      and (spans.what = 'day' or a.hour >= v_hourly_from)
   ), sums as (
     select s.what, case s.what when 'hour' then s.starts_at else date_trunc('day', s.starts_at, 'UTC') end as starts_at,
       case when n.value is null then '(other)' else s.endpoint end as value, s.bucket,
@@ -1159,6 +1344,8 @@ revoke execute on function
   app.fold_usage_counts(), app.fold_usage_rollups(), app.fold_usage_latencies(), app.usage_value_limit(text),
   app.count_closed_visitors(integer), app.count_billable(uuid, timestamptz, timestamptz),
   app.forget_usage_event_ids(integer, integer), app.forget_visitor_salts(integer),
+  app.usage_retention(), app.set_usage_retention(integer, integer, integer), app.reopen_usage_addresses(date),
+  app.truncate_usage_addresses(integer), app.drop_usage_month(), app.drop_usage_hours(integer),
   app.verify_usage_counts(uuid, date, date), app.verify_usage_latencies(uuid, date, date),
   app.verify_usage_visitors(uuid, date, date), app.open_usage_reversing(), app.claim_usage_reversals(jsonb), app.reverse_usage(jsonb), app.quarantine_usage(jsonb, integer),
   track_usage(
@@ -1172,6 +1359,8 @@ grant execute on function
   app.fold_usage_counts(), app.fold_usage_rollups(), app.fold_usage_latencies(), app.usage_value_limit(text),
   app.count_closed_visitors(integer), app.count_billable(uuid, timestamptz, timestamptz),
   app.forget_usage_event_ids(integer, integer), app.forget_visitor_salts(integer),
+  app.usage_retention(), app.set_usage_retention(integer, integer, integer), app.reopen_usage_addresses(date),
+  app.truncate_usage_addresses(integer), app.drop_usage_month(), app.drop_usage_hours(integer),
   app.verify_usage_counts(uuid, date, date), app.verify_usage_latencies(uuid, date, date),
   app.verify_usage_visitors(uuid, date, date), app.open_usage_reversing(), app.claim_usage_reversals(jsonb), app.reverse_usage(jsonb), app.quarantine_usage(jsonb, integer),
   track_usage(

@@ -179,7 +179,7 @@ begin
     update public.rate_limit_windows r
     set seen_at = key_time, ahead = w.ahead + (v_clock - v_time), first_bucket = v_first, counts = w.counts,
       first_slot = v_slot, slots = w.slots
-    where r.organization_id = p_organization_id and r.api_key_id = p_api_key_id;
+    where r.organization_id = w.organization_id and r.api_key_id = w.api_key_id;
   end if;
 
   reset_ms := app.limit_wait(w.counts, v_first, 30000, key_time, (select sum(c) from unnest(w.counts) as c));

@@ -110,10 +110,10 @@ class Verdict(msgspec.Struct, kw_only=True, frozen=True):
 class Limiter(Protocol):
     """What the gate asks once everything else is right with a request."""
 
-    def take(self, record: KeyRecord) -> Taken | None:
+    def take(self, record: KeyRecord, scope: str | None = None) -> Taken | None:
         """Take one request at once, or return None where that needs PostgreSQL."""
 
-    async def lease(self, record: KeyRecord) -> Taken:
+    async def lease(self, record: KeyRecord, scope: str | None = None) -> Taken:
         """Take one request after a round trip to PostgreSQL.
 
         Raises:

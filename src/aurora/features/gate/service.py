@@ -92,9 +92,14 @@ class Gate:
         # A typo costs no look-up.
         return None if is_well_formed(request.key) else MALFORMED
 
-    async def verify(self, request: VerifyRequest) -> Verdict:
-        """Return whether a request with this key may pass, and why."""
-        verdict = self.verify_at_once(request)
+    async def verify(self, request: VerifyRequest, *, takes: bool = True) -> Verdict:
+        """Return whether a request with this key may pass, and why.
+
+        Args:
+            request: What is known of it.
+            takes: Whether it takes of the key's limit and the organization's quota.
+        """
+        verdict = self.verify_at_once(request) if takes else None
         if verdict is not None:
             return verdict
         try:
@@ -102,9 +107,11 @@ class Gate:
             if record is None:
                 return NOT_FOUND
             code = decide(record, request, clock.now())
-            if code != "VALID" or self.limiter is None:
+            if code != "VALID" or self.limiter is None or not takes:
                 return _verdict(code, record, None)
-            taken = self.limiter.take(record) or await self.limiter.lease(record)
+            taken = self.limiter.take(record, request.scope)
+            if taken is None:
+                taken = await self.limiter.lease(record, request.scope)
         except (psycopg.Error, AuroraError, OSError, TimeoutError) as error:
             log.warning("gate_unavailable", error=type(error).__name__)
             return UNAVAILABLE
@@ -114,7 +121,7 @@ class Gate:
         code = decide(record, request, clock.now())
         if code != "VALID" or self.limiter is None:
             return _verdict(code, record, None)
-        taken = self.limiter.take(record)
+        taken = self.limiter.take(record, request.scope)
         return None if taken is None else _verdict(taken.code, record, taken)
 
     async def _find(self, digest: bytes) -> KeyRecord | None:

@@ -102,6 +102,11 @@ class Budget:
         """Return whether something is left that was not given up."""
         return self._tokens > 0
 
+    @property
+    def knows_the_time(self) -> bool:
+        """Return whether this process knows what time it is for the key without asking."""
+        return self._key_time is not None
+
     def take(self, per_hour: int, per_second: int | None, now_s: float) -> Taken | None:
         """Take one request, or refuse it; None where only PostgreSQL can tell."""
         if self.terms != (per_hour, per_second):

@@ -33,6 +33,10 @@ IDLE_S: Final = 10.0
 SWEEP_S: Final = 0.25
 """How often what was not used is returned."""
 
+THRESHOLDS: Final = (80, 100)
+"""Per cent of the included impressions at which people are told; `app.warn_of_quota()` tells."""
+WIDGET_SCOPE: Final = "widgets:embed"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quota:
@@ -43,6 +47,21 @@ class Quota:
     quota_mode: Literal["soft", "hard"]
     period_start: datetime
     period_end: datetime
+
+    @property
+    def is_exceeded(self) -> bool:
+        """Return whether the plan stops here: a hard quota, and all of it is used."""
+        if self.included is None or self.quota_mode != "hard":
+            return False
+        return self.used >= self.included
+
+    @property
+    def passed(self) -> int:
+        """Return the highest of the thresholds that are passed, in per cent, or 0."""
+        if not self.included:
+            return 0
+        share = self.used * 100 // self.included
+        return max((each for each in THRESHOLDS if share >= each), default=0)
 
 
 class Taken(msgspec.Struct, kw_only=True, frozen=True, gc=False):

@@ -6,6 +6,10 @@ select used, included, quota_mode, period_start, period_end from app.quota_state
 -- Warns of every quota that has passed 80 or 100 %, each once a period; returns how many were told.
 select app.warn_of_quotas();
 
+-- name: insert_quota_warnings_of_one
+-- Warns of one quota that has passed 80 or 100 %, each once a period; returns how many were told.
+select app.warn_of_quota(:organization_id::uuid);
+
 -- name: insert_lease -> Lease
 -- Grants requests of a key to this process, and takes back what its last lease did not use.
 select granted, life_ms, ends_at, key_time, remaining, reset_ms, retry_after_ms

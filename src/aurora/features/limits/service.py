@@ -23,6 +23,11 @@ async def warn_of_quotas(conn: Connection) -> int:
     return await store.warn_of_quotas(conn)
 
 
+async def warn_of_quota(conn: Connection, organization_id: UUID) -> int:
+    """Tell one organization's members of thresholds that are passed; return how many were told."""
+    return await store.warn_of_quota(conn, organization_id)
+
+
 async def forget_rate_limits(conn: Connection) -> int:
     """Forget a bounded number of windows of keys that nobody used for a day; return how many."""
     return await store.forget_rate_limits(conn, FORGET_BATCH)

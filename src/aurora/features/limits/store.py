@@ -24,6 +24,14 @@ async def warn_of_quotas(conn: Connection) -> int:
     return told
 
 
+async def warn_of_quota(conn: Connection, organization_id: UUID) -> int:
+    """Warn one organization of passed thresholds; return how many people were told."""
+    told: int = await fetch_value(
+        conn, QUERIES["insert_quota_warnings_of_one"], organization_id=organization_id
+    )
+    return told
+
+
 async def lease(conn: Connection, organization_id: UUID, key_id: UUID, asked: Asked) -> Lease:
     """Grant requests of a key, as many as its window leaves."""
     return await fetch_one(

@@ -16,7 +16,7 @@ from aurora.core.errors import Unauthorized
 from aurora.db.pool import Pool
 from aurora.db.transaction import transaction
 from aurora.features.organizations.service import get_organization
-from aurora.features.usage import service
+from aurora.features.usage import reading_api, service
 from aurora.features.usage.group_commit import GroupCommit, group_commit
 from aurora.features.usage.model import (
     MAX_BODY_BYTES,
@@ -54,6 +54,9 @@ async def post_events(request: HotRequest) -> bytes:
     ingest: GroupCommit = request.state.ingest
     sender = service.Sender(organization_id=who.organization_id, key_id=who.key_id)
     receipt = await ingest.record(batch.events, sender)
+    # Quotas are looked at as soon as what counts to them is committed.
+    named = {event.organization_id for _, event in batch.events} | {who.organization_id}
+    request.state.usage_committed(named - {None})
     if batch.rejected:
         rejected = sorted([*batch.rejected, *receipt.rejected], key=lambda each: each.index)
         receipt = msgspec.structs.replace(receipt, rejected=rejected)
@@ -202,3 +205,6 @@ def _group(name: str | None, rows: list[SummaryRow]) -> UsageGroup:
             round(sum(row.response_time_ms_sum for row in rows) / timed, 3) if timed else None
         ),
     )
+
+
+router.include_router(reading_api.router)

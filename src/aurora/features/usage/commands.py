@@ -16,7 +16,7 @@ from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.keys.service import list_api_keys
 from aurora.features.organizations.service import get_organization
-from aurora.features.usage import importing, jobs, service
+from aurora.features.usage import importing, jobs, keeping_commands, reading_commands, service
 from aurora.features.usage.model import (
     ApiKeyUnknown,
     DateRangeInvalid,
@@ -191,3 +191,8 @@ def _day(text: str | None) -> date | None:
         return date.fromisoformat(text)
     except ValueError:
         raise DateRangeInvalid(f"{text!r} is not a day; write it like 2026-11-01.") from None
+
+
+usage.registered_commands += reading_commands.usage.registered_commands
+usage.registered_commands += keeping_commands.usage.registered_commands
+usage.add_typer(keeping_commands.quarantine, name="quarantine")

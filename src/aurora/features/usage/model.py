@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -24,9 +24,20 @@ MAX_QUARANTINED = 100_000
 MAX_REVERSALS_PER_CALL = 1_000
 MAX_SUMMARY_DAYS = 3_700
 MAX_SUMMARY_GROUPS = 5_000
+MAX_SERIES_POINTS = 5_000
+MAX_SERIES_HOURS = 31 * 24
+MAX_PERFORMANCE_ENDPOINTS = 500
+MAX_PERFORMANCE_DAYS = 366
+MAX_EXPORT_DAYS = 366
+MAX_DIFFERENCES = 1_000
+NO_KEY = "00000000-0000-0000-0000-000000000000"
+"""How sums name a missing key."""
 
 WidgetType = Literal["forecast", "map", "chat"]
-GroupBy = Literal["day", "month", "endpoint", "api_key", "widget_type", "country"]
+GroupBy = Literal[
+    "day", "month", "endpoint", "api_key", "widget_type", "status_class", "country", "origin"
+]
+Granularity = Literal["hour", "day", "month"]
 Dimension = Literal[
     "total", "api_key", "endpoint", "widget_type", "status_class", "country", "origin"
 ]
@@ -107,6 +118,99 @@ class SummaryRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesPoint:
+    """Usage of one value of a dimension in one hour, day, or month that begins at `starts_at`.
+
+    `place` orders the values of one time: values may be longer than a cursor.
+    """
+
+    starts_at: datetime
+    value: str
+    place: UUID
+    requests: int
+    widget_impressions: int
+    billable_impressions: int
+    successful: int
+    failed: int
+    cached: int
+    response_time_ms_sum: int
+    response_time_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointPerformance:
+    """Requests of one endpoint; percentiles by nearest rank, at most 5 % off, in milliseconds."""
+
+    endpoint: str
+    requests: int
+    errors: int
+    response_time_ms_sum: int
+    response_time_count: int
+    p50_response_time_ms: float | None
+    p95_response_time_ms: float | None
+    p99_response_time_ms: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvent:
+    """A raw row as it may be looked at: of the address the network only (/24, /48)."""
+
+    id: int
+    timestamp: datetime
+    api_key_id: UUID | None
+    endpoint: str
+    method: str
+    status_code: int
+    response_time_ms: int | None
+    cached: bool
+    widget_type: str | None
+    widget_impression: bool
+    billable: bool
+    origin: str | None
+    user_agent: str | None
+    network: str | None
+    country_code: str | None
+    metadata: dict[str, Any]
+    event_id: str | None
+    is_reversed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A sum that is not what the raw rows say."""
+
+    what: str
+    dimension: str
+    starts_at: datetime
+    value: str
+    measure: str
+    stored: int
+    recounted: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    """An event that came out of time."""
+
+    organization_id: UUID
+    event_key: UUID
+    reason: str
+    timestamp: datetime
+    event: dict[str, Any]
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long usage is kept: months of raw rows, days of whole addresses and of hourly sums."""
+
+    keep_months: int
+    address_days: int
+    hourly_days: int
+    addresses_truncated_to: date | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CountedEvent:
     """A staged event whose id had been counted before, and the digest of what was counted."""
 
@@ -171,6 +275,12 @@ class RetentionInvalid(Invalid):
 
     code = "retention_invalid"
     title = f"Event ids are kept longer than the {MAX_LATE_DAYS} days an event may be late"
+
+
+class TimeZoneUnsupported(Invalid):
+    """The zone's offset is not whole hours, and sums are kept by the hour."""
+
+    code, title = "time_zone_unsupported", "The time zone is not whole hours from UTC"
 
 
 class DateRangeInvalid(Invalid):

@@ -6,6 +6,8 @@ revoke execute on function
   app.fold_usage_counts(), app.fold_usage_rollups(), app.fold_usage_latencies(), app.usage_value_limit(text),
   app.count_closed_visitors(integer), app.count_billable(uuid, timestamptz, timestamptz),
   app.forget_usage_event_ids(integer, integer), app.forget_visitor_salts(integer),
+  app.usage_retention(), app.set_usage_retention(integer, integer, integer), app.reopen_usage_addresses(date),
+  app.truncate_usage_addresses(integer), app.drop_usage_month(), app.drop_usage_hours(integer),
   app.verify_usage_counts(uuid, date, date), app.verify_usage_latencies(uuid, date, date),
   app.verify_usage_visitors(uuid, date, date), app.open_usage_reversing(), app.claim_usage_reversals(jsonb), app.reverse_usage(jsonb), app.quarantine_usage(jsonb, integer),
   track_usage(
@@ -19,6 +21,8 @@ grant execute on function
   app.fold_usage_counts(), app.fold_usage_rollups(), app.fold_usage_latencies(), app.usage_value_limit(text),
   app.count_closed_visitors(integer), app.count_billable(uuid, timestamptz, timestamptz),
   app.forget_usage_event_ids(integer, integer), app.forget_visitor_salts(integer),
+  app.usage_retention(), app.set_usage_retention(integer, integer, integer), app.reopen_usage_addresses(date),
+  app.truncate_usage_addresses(integer), app.drop_usage_month(), app.drop_usage_hours(integer),
   app.verify_usage_counts(uuid, date, date), app.verify_usage_latencies(uuid, date, date),
   app.verify_usage_visitors(uuid, date, date), app.open_usage_reversing(), app.claim_usage_reversals(jsonb), app.reverse_usage(jsonb), app.quarantine_usage(jsonb, integer),
   track_usage(

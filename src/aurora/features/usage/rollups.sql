@@ -73,7 +73,7 @@ create or replace view usage_latency_rows with (security_invoker = true) as
 select l.organization_id, l.span, l.starts_at, l.endpoint, b.bucket, b.count, true as is_folded
 from usage_latencies l cross join lateral unnest(l.buckets, l.counts) as b (bucket, count)
 union all
-select d.organization_id, 'hour', d.hour, d.endpoint, abs(b.bucket)::smallint, sign(b.bucket)::bigint, false
+select d.organization_id, 'hour', d.hour, left(d.endpoint, 250), abs(b.bucket)::smallint, sign(b.bucket)::bigint, false
 from usage_deltas d cross join lateral unnest(d.response_times) as b (bucket);
 comment on view usage_latency_rows is
   'Response times by endpoint, hour or day, and bucket. What is not folded yet stands under its hour only.';

@@ -9,14 +9,21 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from aurora.db.queries import execute, fetch_all, fetch_value, load_queries
+from aurora.db.queries import execute, fetch_all, fetch_one, fetch_value, load_queries
 from aurora.db.transaction import Connection
 from aurora.features.usage.model import (
+    MAX_DIFFERENCES,
     MAX_QUARANTINED,
     MAX_SUMMARY_GROUPS,
     AsideOutcome,
     CountedEvent,
+    Difference,
+    EndpointPerformance,
     GroupBy,
+    Quarantined,
+    Retention,
+    SeriesPoint,
+    StoredEvent,
     SummaryRow,
 )
 from aurora.features.usage.packing import COLUMNS, document_of
@@ -81,6 +88,139 @@ async def list_summary(
         group_by=group_by,
         limit=MAX_SUMMARY_GROUPS,
     )
+
+
+async def list_series(
+    conn: Connection, organization_id: UUID, *, from_hours: bool, **asked: Any
+) -> list[SeriesPoint]:
+    """Return points in the order of their start and value, from hourly or from daily sums.
+
+    Args:
+        conn: Of whoever asks.
+        organization_id: Whose usage.
+        from_hours: Where days are not UTC days, or hours are asked for.
+        asked: granularity, dimension, starts_at, ends_at, after_at, after_place, limit; of hours
+            also time_zone.
+    """
+    name = "list_usage_series_by_hour" if from_hours else "list_usage_series_by_day"
+    return await fetch_all(
+        conn, QUERIES[name], SeriesPoint, organization_id=organization_id, **asked
+    )
+
+
+async def list_performance(
+    conn: Connection, organization_id: UUID, **asked: Any
+) -> list[EndpointPerformance]:
+    """Return endpoints, most requests first: starts_at, ends_at, days_from, days_to, limit."""
+    query = QUERIES["list_usage_performance"]
+    return await fetch_all(
+        conn, query, EndpointPerformance, organization_id=organization_id, **asked
+    )
+
+
+async def list_events(conn: Connection, organization_id: UUID, **asked: Any) -> list[StoredEvent]:
+    """Return raw rows of a day: day, hour, dimension, value, after_id, limit."""
+    query = QUERIES["list_usage_events_by_day"]
+    return await fetch_all(conn, query, StoredEvent, organization_id=organization_id, **asked)
+
+
+async def find_figure(
+    conn: Connection, organization_id: UUID, *, day: date, dimension: str, value: str
+) -> SeriesPoint:
+    """Return what the sums say of a day and value."""
+    return await fetch_one(
+        conn,
+        QUERIES["find_usage_figure"],
+        SeriesPoint,
+        organization_id=organization_id,
+        day=day,
+        dimension=dimension,
+        value=value,
+    )
+
+
+async def list_differences(
+    conn: Connection, organization_id: UUID, first_day: date, last_day: date
+) -> list[Difference]:
+    """Return where sums differ from the raw rows, at most `MAX_DIFFERENCES`."""
+    return await fetch_all(
+        conn,
+        QUERIES["list_usage_differences"],
+        Difference,
+        organization_id=organization_id,
+        first_day=first_day,
+        last_day=last_day,
+        limit=MAX_DIFFERENCES,
+    )
+
+
+async def list_quarantine(
+    conn: Connection, organization_id: UUID | None, after: tuple[UUID, UUID] | None, limit: int
+) -> list[Quarantined]:
+    """Return events in quarantine after a place (organization, key)."""
+    after_organization, after_key = after or (None, None)
+    return await fetch_all(
+        conn,
+        QUERIES["list_usage_quarantine"],
+        Quarantined,
+        organization_id=organization_id,
+        after_organization=after_organization,
+        after_key=after_key,
+        limit=limit,
+    )
+
+
+async def delete_quarantine(
+    conn: Connection, organization_id: UUID, event_keys: Sequence[UUID]
+) -> int:
+    """Take events out of quarantine; return how many."""
+    return await execute(
+        conn,
+        QUERIES["delete_usage_quarantine"],
+        organization_id=organization_id,
+        event_keys=list(event_keys),
+    )
+
+
+async def get_retention(conn: Connection) -> Retention:
+    """Return how long usage is kept."""
+    return await fetch_one(conn, QUERIES["find_usage_retention"], Retention)
+
+
+async def update_retention(
+    conn: Connection, keep_months: int | None, address_days: int | None, hourly_days: int | None
+) -> None:
+    """Say how long usage is kept; None leaves a number as it is."""
+    await execute(
+        conn,
+        QUERIES["update_usage_retention"],
+        keep_months=keep_months,
+        address_days=address_days,
+        hourly_days=hourly_days,
+    )
+
+
+async def reopen_addresses(conn: Connection, day: date) -> None:
+    """Say that rows from this day on may hold whole addresses again."""
+    await execute(conn, QUERIES["update_usage_addresses_reopened"], day=day)
+
+
+async def truncate_addresses(conn: Connection, limit: int) -> int:
+    """Truncate addresses of up to `limit` days of organizations; return how many."""
+    days: int = await fetch_value(conn, QUERIES["update_usage_addresses_truncated"], limit=limit)
+    return days
+
+
+async def drop_month(conn: Connection) -> int:
+    """Drop the oldest month that is kept no longer; return how many were dropped."""
+    dropped: int = await fetch_value(conn, QUERIES["delete_usage_months"])
+    return dropped
+
+
+async def drop_hours(conn: Connection, limit: int) -> int:
+    """Remove hourly sums that are kept no longer; return how many."""
+    dropped: int = await fetch_value(conn, QUERIES["delete_usage_hours"], limit=limit)
+    return dropped
 
 
 async def ensure_partitions(conn: Connection, first_day: date, last_day: date) -> int:

@@ -26,6 +26,9 @@ as $$
 declare
   v_from constant timestamptz := p_first::timestamp at time zone 'UTC';
   v_to constant timestamptz := (p_last + 1)::timestamp at time zone 'UTC';
+  -- Older hours are not kept by dimension: see app.drop_usage_hours().
+  v_hourly_from constant timestamptz := date_trunc('day', app.now(), 'UTC')
+    - make_interval(days => (select r.hourly_days from app.usage_retention() r));
 begin
   return query
   with named as materialized (
@@ -37,6 +40,7 @@ begin
       h.billable, h.successful, h.failed, h.cached, h.response_time_ms_sum, h.response_time_count
     from public.usage_hourly_series h
     where h.organization_id = p_organization_id and h.hour >= v_from and h.hour < v_to
+      and (h.dimension = 'total' or h.hour >= v_hourly_from)
     union all
     select 'day', false, d.dimension, d.date::timestamp at time zone 'UTC', d.date::timestamp at time zone 'UTC', d.value,
       d.requests, d.impressions, d.billable, d.successful, d.failed, d.cached, d.response_time_ms_sum,
@@ -49,6 +53,7 @@ begin
       a.impressions, a.billable, a.successful, a.failed, a.cached, a.response_time_ms_sum, a.response_time_count
     from public.usage_raw_series a cross join (values ('hour'), ('day')) as spans (what)
     where a.organization_id = p_organization_id and a.date between p_first and p_last
+      and (spans.what = 'day' or a.dimension = 'total' or a.hour >= v_hourly_from)
   ), sums as (
     select s.what, s.dimension, s.starts_at, m.measure,
       -- A value that its day has no room to name, or has not named yet, is compared in the sum of those.
@@ -79,6 +84,9 @@ as $$
 declare
   v_from constant timestamptz := p_first::timestamp at time zone 'UTC';
   v_to constant timestamptz := (p_last + 1)::timestamp at time zone 'UTC';
+  -- Older hours are not kept by dimension: see app.drop_usage_hours().
+  v_hourly_from constant timestamptz := date_trunc('day', app.now(), 'UTC')
+    - make_interval(days => (select r.hourly_days from app.usage_retention() r));
 begin
   return query
   with named as materialized (
@@ -90,11 +98,13 @@ begin
     from public.usage_latency_rows l join (values ('hour'), ('day')) as spans (what)
       on spans.what = l.span or (l.span = 'hour' and not l.is_folded)
     where l.organization_id = p_organization_id and l.starts_at >= v_from and l.starts_at < v_to
+      and (spans.what = 'day' or l.starts_at >= v_hourly_from)
     union all
     select spans.what, true, a.hour, a.value, app.latency_bucket(a.response_time_ms_sum::integer), 1
     from public.usage_raw_series a cross join (values ('hour'), ('day')) as spans (what)
     where a.organization_id = p_organization_id and a.date between p_first and p_last
       and a.dimension = 'endpoint' and a.response_time_count = 1
+      and (spans.what = 'day' or a.hour >= v_hourly_from)
   ), sums as (
     select s.what, case s.what when 'hour' then s.starts_at else date_trunc('day', s.starts_at, 'UTC') end as starts_at,
       case when n.value is null then '(other)' else s.endpoint end as value, s.bucket,

@@ -1,0 +1,89 @@
+"""What the middleware asks of Aurora, whether it is far away or in this process."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from aurora.client.model import Question, Receipt, Verdict
+
+STATUS_OF: Final = {
+    "MALFORMED": 401,
+    "NOT_FOUND": 401,
+    "REVOKED": 401,
+    "EXPIRED": 401,
+    "NOT_YET": 401,
+    "ORGANIZATION_SUSPENDED": 403,
+    "ORIGIN_DENIED": 403,
+    "IP_DENIED": 403,
+    "SCOPE_MISSING": 403,
+    "RATE_LIMITED": 429,
+    "QUOTA_EXCEEDED": 429,
+    "UNAVAILABLE": 503,
+}
+"""Codes of refusals by HTTP status; one that is not known here is a 403."""
+
+UNAVAILABLE: Final = Verdict(valid=False, code="UNAVAILABLE")
+
+
+class Away(Exception):
+    """Aurora did not answer; what was asked may be asked again.
+
+    Attributes:
+        retry_after_s: Seconds, where Aurora said so.
+    """
+
+    def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(reason)
+
+
+class BatchRefused(Exception):
+    """Aurora will not take this body, now or later: 400, 413, 422."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        self.code, self.detail = code, detail
+        super().__init__(f"{detail} [{code}]")
+
+
+class Verifier(Protocol):
+    """Decides about requests, in the event loop that opened it."""
+
+    async def open(self) -> None:
+        """Get ready; called once, in the loop that will ask."""
+
+    def verify_at_once(self, question: Question) -> Verdict | None:
+        """Return the verdict, or None where it takes waiting."""
+
+    async def verify(self, question: Question) -> Verdict:
+        """Return the verdict. UNAVAILABLE is one: whoever asks decides what it means."""
+
+    async def close(self) -> None:
+        """Give back what was taken."""
+
+
+class Recorder(Protocol):
+    """Hands events to Aurora, in a loop of its own."""
+
+    async def open(self) -> None:
+        """Get ready; called once, in the loop that will record."""
+
+    async def record(self, body: bytes) -> Receipt:
+        """Record a JSON array of events; what the receipt says is committed.
+
+        Raises:
+            Away: Aurora did not say that it has them.
+            BatchRefused: It never will.
+        """
+
+    async def close(self) -> None:
+        """Give back what was taken."""
+
+
+class Backend(Protocol):
+    """How to reach Aurora."""
+
+    def verifier(self) -> Verifier:
+        """Return what decides about requests."""
+
+    def recorder(self) -> Recorder:
+        """Return what events are handed to."""

@@ -1,0 +1,127 @@
+"""Commands that keep usage: aurora usage verify, quarantine, retention."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from aurora.db.pool import Pool
+from aurora.db.transaction import PLATFORM, Connection, transaction
+from aurora.features.organizations.service import get_organization
+from aurora.features.usage import keeping
+from aurora.features.usage.model import Difference, Quarantined, Retention
+from aurora.features.usage.reading_commands import FromOption, OrgOption, ToOption, day_of
+from aurora.integrations.terminal import EXIT_FAILED, JsonOption, err, run, show
+
+usage = typer.Typer()
+quarantine = typer.Typer(
+    help="Events that came out of time: look, replay, drop.", no_args_is_help=True
+)
+
+VERIFY_TIMEOUT_MS = 600_000
+ReasonOption = Annotated[str, typer.Option(help="Why, for the audit.")]
+
+
+@usage.command("verify")
+def verify_usage(
+    ctx: typer.Context,
+    org: OrgOption,
+    from_: FromOption = None,
+    to: ToOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Recount raw rows and list every sum that differs; exit code 1 if one does."""
+
+    async def work(pool: Pool) -> list[Difference]:
+        async with transaction(
+            pool, PLATFORM, read_only=True, statement_timeout_ms=VERIFY_TIMEOUT_MS
+        ) as conn:
+            organization = await get_organization(conn, org)
+            return await keeping.verify_usage(conn, organization.id, day_of(from_), day_of(to))
+
+    found = run(ctx, work)
+    show(found, json=json)
+    if found:
+        err.print(f"{len(found):,} sums differ from the raw rows")
+        raise typer.Exit(EXIT_FAILED)
+
+
+@usage.command("retention")
+def show_retention(
+    ctx: typer.Context,
+    months: Annotated[int | None, typer.Option(min=4, max=240, help="Months of raw rows.")] = None,
+    address_days: Annotated[
+        int | None, typer.Option(min=1, max=3_700, help="Days of whole addresses.")
+    ] = None,
+    hourly_days: Annotated[
+        int | None, typer.Option(min=40, max=3_700, help="Days of hourly sums by dimension.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Show how long usage is kept, or change it; what is gone does not come back."""
+
+    async def work(pool: Pool) -> Retention:
+        async with transaction(pool, PLATFORM) as conn:
+            return await keeping.set_retention(
+                conn, keep_months=months, address_days=address_days, hourly_days=hourly_days
+            )
+
+    show(run(ctx, work), json=json)
+
+
+@quarantine.command("list")
+def list_quarantine(ctx: typer.Context, org: OrgOption, json: JsonOption = False) -> None:
+    """List up to 1,000 events in quarantine."""
+
+    async def work(pool: Pool) -> list[Quarantined]:
+        async with transaction(pool, PLATFORM, read_only=True) as conn:
+            organization = await get_organization(conn, org)
+            return await keeping.list_quarantine(conn, organization.id)
+
+    columns = ("timestamp", "received_at", "reason", "event")
+    show(run(ctx, work), json=json, columns=columns)
+
+
+@quarantine.command("replay")
+def replay_quarantine(
+    ctx: typer.Context, org: OrgOption, reason: ReasonOption, json: JsonOption = False
+) -> None:
+    """Count all events of an organization's quarantine on their own days, whatever their age."""
+
+    async def replay(conn: Connection, held: Sequence[Quarantined]) -> int:
+        return (await keeping.replay_quarantine(conn, held, reason=reason)).accepted
+
+    show({"accepted": _each_batch(ctx, org, replay)}, json=json)
+
+
+@quarantine.command("drop")
+def drop_quarantine(
+    ctx: typer.Context, org: OrgOption, reason: ReasonOption, json: JsonOption = False
+) -> None:
+    """Forget all events of an organization's quarantine."""
+
+    async def drop(conn: Connection, held: Sequence[Quarantined]) -> int:
+        return await keeping.drop_quarantine(conn, held, reason=reason)
+
+    show({"dropped": _each_batch(ctx, org, drop)}, json=json)
+
+
+def _each_batch(
+    ctx: typer.Context,
+    org: str,
+    step: Callable[[Connection, Sequence[Quarantined]], Awaitable[int]],
+) -> int:
+    async def work(pool: Pool) -> Any:
+        done = 0
+        while True:
+            async with transaction(pool, PLATFORM) as conn:
+                organization = await get_organization(conn, org)
+                held = await keeping.list_quarantine(conn, organization.id)
+                if not held:
+                    return done
+                done += await step(conn, held)
+
+    count: int = run(ctx, work)
+    return count
