@@ -14,7 +14,7 @@ VALUES: Final[dict[tuple[str, str], str]] = {
     ("api_keys", "rate_limit_tier"): "demo basic premium premium_plus",
     ("subscriptions", "billing_period"): "monthly yearly",
     ("subscriptions", "status"): "trialing active past_due paused cancelled unpaid",
-    ("invoices", "status"): "draft sent paid overdue void",
+    ("invoices", "status"): "draft issued sent paid credited overdue void",
     ("invoices", "payment_method"): "card invoice bank_transfer",
     ("usage_analytics", "widget_type"): "forecast map chat",
     ("widget_instances", "widget_type"): "forecast map chat",

@@ -331,6 +331,7 @@ TOUCHED = {
     "coupons": "description = 'Spring'",
     "legal_entities": "phone = '+47 900 00 000'",
     "invitations": "name = 'Ola Nordmann'",
+    "billing_profiles": "order_reference = '4500'",
 }
 INVOICE = (
     "insert into invoices (organization_id, due_date, period_start, period_end, subtotal,"
@@ -348,6 +349,9 @@ async def test_a_change_of_any_row_moves_its_updated_at(pool: Pool) -> None:
         )
         await conn.execute(INVOICE, (customer.id,))
         await conn.execute("insert into coupons (id, percent) values ('SPRING', 10)")
+        await conn.execute(
+            "insert into billing_profiles (organization_id) values (%s)", (customer.id,)
+        )
         await conn.execute(
             "insert into invitations (organization_id, email, name, token_hash, expires_at)"
             " values (%s, 'b@hotel.example', 'B', repeat('0', 64), now() + interval '1 day')",

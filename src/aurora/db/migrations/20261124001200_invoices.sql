@@ -22,8 +22,15 @@ create table legal_entities (
   bic text,
   time_zone text not null default 'Europe/Oslo',
   invoice_prefix text not null default 'INV',
+  credit_note_prefix text not null default 'CN',
   payment_days integer not null default 14,
+  logo text,
 
+  -- Two sellers with one prefix would give out the same numbers.
+  constraint legal_entities_invoice_prefix_key unique (invoice_prefix),
+  constraint legal_entities_credit_note_prefix_key unique (credit_note_prefix),
+  constraint legal_entities_credit_note_prefix_check check (credit_note_prefix ~ '^[A-Z]{1,10}$'),
+  constraint legal_entities_logo_check check (logo ~ '^[A-Za-z0-9+/]+={0,2}$' and length(logo) <= 400000),
   constraint legal_entities_id_check check (id ~ '^[a-z][a-z0-9_]{0,62}$'),
   constraint legal_entities_country_check check (country ~ '^[A-Z]{2}$'),
   constraint legal_entities_email_check check (app.is_email(email)),
@@ -32,6 +39,9 @@ create table legal_entities (
 );
 alter table legal_entities enable row level security;
 comment on table legal_entities is 'Who sells and issues invoices: what the law wants printed, and how numbers look.';
+comment on column legal_entities.credit_note_prefix is
+  'The series of credit notes; the invoices'' prefix puts both in one series, for both take from the same counter.';
+comment on column legal_entities.logo is 'PNG or SVG in base64: it stands on every document, so it is kept with its seller.';
 comment on column legal_entities.is_specimen is 'True until the real seller is entered; its documents are marked as specimens.';
 
 create table invoice_counters (
@@ -59,6 +69,7 @@ create table invoices (
   invoice_date date not null default (app.now() at time zone 'Europe/Oslo')::date,
   due_date date not null,
   issued_at timestamptz,
+  sent_at timestamptz,
   kid text,
 
   period_start date not null,
@@ -70,11 +81,22 @@ create table invoices (
   tax_amount numeric(14, 2) not null,
   total numeric(14, 2) not null,
   currency text not null default 'NOK',
+  tax_amount_nok numeric(14, 2),
+  exchange_rate numeric(18, 8),
+  exchange_rate_on date,
+  exchange_rate_source text,
 
   line_items jsonb not null,
   tax_lines jsonb not null default '[]',
   seller jsonb not null default '{}',
   buyer jsonb not null default '{}',
+  terms jsonb not null default '{}',
+  notes jsonb not null default '[]',
+  language text not null default 'nb',
+
+  amount_credited numeric(14, 2) not null default 0,
+  amount_settled numeric(14, 2) not null default 0,
+  amount_due numeric(14, 2) generated always as (total - amount_settled) stored,
 
   status text not null default 'draft',
   paid_at timestamptz,
@@ -85,6 +107,7 @@ create table invoices (
   metadata jsonb not null default '{}',
 
   constraint invoices_number_key unique (invoice_number),
+  constraint invoices_organization_id_id_key unique (organization_id, id),
   constraint invoices_stripe_invoice_id_key unique (stripe_invoice_id),
   constraint invoices_subscription_fkey foreign key (organization_id, subscription_id)
     references subscriptions (organization_id, id) on delete restrict,
@@ -97,9 +120,18 @@ create table invoices (
   constraint invoices_currency_check check (currency ~ '^[A-Z]{3}$'),
   constraint invoices_line_items_check check (jsonb_typeof(line_items) = 'array' and line_items <> '[]'),
   constraint invoices_tax_lines_check check (jsonb_typeof(tax_lines) = 'array'),
-  constraint invoices_status_check check (status in ('draft', 'sent', 'paid', 'overdue', 'void')),
+  constraint invoices_status_check check (status in ('draft', 'issued', 'sent', 'paid', 'credited', 'overdue', 'void')),
   constraint invoices_paid_check check ((status = 'paid') = (paid_at is not null)),
   constraint invoices_payment_method_check check (payment_method in ('card', 'invoice', 'bank_transfer')),
+  -- Whoever writes, and however many at once: the row's lock and these two hold what was promised.
+  constraint invoices_credited_check check (amount_credited between 0 and total),
+  constraint invoices_settled_check check (amount_settled between 0 and total),
+  constraint invoices_nok_check check (
+    currency = 'NOK' or tax_amount = 0 or status in ('draft', 'void') or tax_amount_nok is not null
+  ),
+  constraint invoices_language_check check (language in ('nb', 'en')),
+  constraint invoices_terms_check check (jsonb_typeof(terms) = 'object'),
+  constraint invoices_notes_check check (jsonb_typeof(notes) = 'array'),
   constraint invoices_metadata_check check (jsonb_typeof(metadata) = 'object')
 );
 -- One billing moment of a subscription is billed once, however many runs meet it. Who writes an invoice
@@ -110,29 +142,252 @@ create unique index invoices_subscription_billed_key on invoices (
 create index invoices_organization_id_created_at_idx on invoices (organization_id, created_at desc, id desc);
 create index invoices_subscription_idx on invoices (organization_id, subscription_id);
 create index invoices_legal_entity_id_idx on invoices (legal_entity_id);
-create index invoices_due_date_idx on invoices (due_date) where status = 'sent';
+create index invoices_due_date_idx on invoices (due_date) where status in ('issued', 'sent');
 alter table invoices enable row level security;
 comment on table invoices is 'Sales documents. A draft has no number; an issued one is never changed and never deleted.';
+comment on column invoices.terms is 'The subscription''s terms as they were, from which the lines are computed anew.';
+comment on column invoices.amount_credited is 'Of all credit notes that name this invoice; never more than its total.';
+comment on column invoices.amount_settled is 'Paid or set off: the sum of its allocations.';
+comment on column invoices.tax_amount_nok is 'VAT in NOK, which the law asks for in every currency (bokføringsforskriften § 5-1-1).';
 comment on column invoices.period_end is 'The last day of the period, inclusive, as it is printed.';
 comment on column invoices.billed_at is 'The billing moment: usage before it in arrears, the fee after it in advance.';
 
--- VAT of a buyer, and the check digit of a KID.
+-- What VAT, currencies, and late interest are computed from: dated tables that the operator keeps.
 
-create or replace function app.tax_for(p_country text, p_date date, p_vat_registered boolean)
-returns table (category text, rate numeric, reason text)
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
-as $$
-  -- mval section 5-1 (25 % since 2005); section 6-22: services to a recipient outside the VAT area are exempt.
-  -- Who is not in the register may not charge it at all (section 15-11).
-  select 'S', 25.00, null where p_vat_registered and p_country = 'NO'
-  union all
-  select 'G', 0.00, 'Fritatt for merverdiavgift, mval § 6-22 (export of services)'
-  where p_vat_registered and p_country <> 'NO'
-  union all
-  select 'O', 0.00, 'Selger er ikke registrert i Merverdiavgiftsregisteret' where not p_vat_registered
-$$;
-comment on function app.tax_for(text, date, boolean) is
-  'VAT category (UNCL5305), rate in percent, and reason for a buyer''s country and a seller''s registration.';
+create table tax_rates (
+  code text not null,
+  valid_from date not null,
+  category text not null,
+  rate numeric(5, 2) not null,
+  saft_code text not null,
+  reason text,
+  reason_en text,
+  source text not null,
+  constraint tax_rates_pkey primary key (code, valid_from),
+  constraint tax_rates_code_check check (code ~ '^[a-z][a-z0-9_]{0,40}$'),
+  constraint tax_rates_category_check check (category in ('S', 'Z', 'E', 'AE', 'G', 'O')),
+  constraint tax_rates_rate_check check (rate between 0 and 100 and (rate = 0 or category = 'S'))
+);
+alter table tax_rates enable row level security;
+comment on table tax_rates is 'VAT by date: what is charged, by which category (UNCL5305), and how the books call it (SAF-T).';
+
+create table exchange_rates (
+  currency text not null,
+  valid_on date not null,
+  nok numeric(18, 8) not null,
+  source text not null,
+  entered_at timestamptz not null default app.now(),
+  constraint exchange_rates_pkey primary key (currency, valid_on),
+  constraint exchange_rates_currency_check check (currency ~ '^[A-Z]{3}$' and currency <> 'NOK'),
+  constraint exchange_rates_nok_check check (nok > 0),
+  constraint exchange_rates_source_check check (source ~ '[^[:space:]]' and length(source) <= 200)
+);
+alter table exchange_rates enable row level security;
+comment on table exchange_rates is 'What one unit of a currency was worth in NOK on a day, and who says so.';
+
+create table late_interest_rates (
+  valid_from date not null,
+  yearly_rate numeric(6, 3) not null,
+  source text not null,
+  entered_at timestamptz not null default app.now(),
+  constraint late_interest_rates_pkey primary key (valid_from),
+  constraint late_interest_rates_yearly_rate_check check (yearly_rate between 0 and 100),
+  constraint late_interest_rates_source_check check (source ~ '[^[:space:]]' and length(source) <= 200)
+);
+alter table late_interest_rates enable row level security;
+comment on table late_interest_rates is
+  'Forsinkelsesrente in percent a year, from each day on. Kept by the operator: the state sets it anew twice a year.';
+
+create table billing_profiles (
+  id uuid primary key default gen_random_uuid(),
+  organization_id uuid not null references organizations (id) on delete restrict,
+  created_at timestamptz not null default app.now(),
+  updated_at timestamptz not null default app.now(),
+  legal_entity_id text not null default 'default' references legal_entities (id) on delete restrict,
+  vat_area text,
+  vat_treatment text not null default 'standard',
+  exemption_reason text,
+  einvoice text not null default 'when_possible',
+  order_reference text,
+  payment_days integer,
+  constraint billing_profiles_organization_id_key unique (organization_id),
+  constraint billing_profiles_vat_area_check check (vat_area in ('mainland', 'svalbard', 'jan_mayen', 'abroad')),
+  constraint billing_profiles_vat_treatment_check
+    check (vat_treatment in ('standard', 'reverse_charge', 'exempt')),
+  constraint billing_profiles_exemption_check
+    check ((vat_treatment = 'exempt') = (exemption_reason is not null) and length(exemption_reason) between 1 and 200),
+  constraint billing_profiles_einvoice_check check (einvoice in ('when_possible', 'required', 'never')),
+  constraint billing_profiles_order_reference_check check (length(order_reference) between 1 and 200),
+  constraint billing_profiles_payment_days_check check (payment_days between 0 and 365)
+);
+create index billing_profiles_legal_entity_id_idx on billing_profiles (legal_entity_id);
+alter table billing_profiles enable row level security;
+comment on table billing_profiles is
+  'How an organization is invoiced where the usual does not fit: who sells, VAT residence and treatment, e-invoice, days to pay.';
+comment on column billing_profiles.vat_area is
+  'VAT residence, which is not the country: Svalbard and Jan Mayen are Norway and outside the VAT area. Null: by country.';
+
+-- What corrects and what settles an invoice: credit notes, payments, and how both are set off.
+
+create table credit_notes (
+  id uuid primary key default gen_random_uuid(),
+  created_at timestamptz not null default app.now(),
+
+  organization_id uuid not null references organizations (id) on delete restrict,
+  invoice_id uuid not null,
+  legal_entity_id text not null references legal_entities (id) on delete restrict,
+
+  credit_note_number text,
+  credit_note_date date not null,
+  issued_at timestamptz,
+  sent_at timestamptz,
+  reason text not null,
+
+  period_start date not null,
+  period_end date not null,
+
+  subtotal numeric(14, 2) not null,
+  tax_amount numeric(14, 2) not null,
+  total numeric(14, 2) not null,
+  currency text not null,
+  tax_amount_nok numeric(14, 2),
+  exchange_rate numeric(18, 8),
+  exchange_rate_on date,
+  exchange_rate_source text,
+
+  line_items jsonb not null,
+  tax_lines jsonb not null,
+  seller jsonb not null,
+  buyer jsonb not null,
+  language text not null default 'nb',
+
+  status text not null default 'draft',
+  amount_allocated numeric(14, 2) not null default 0,
+  amount_open numeric(14, 2) generated always as (total - amount_allocated) stored,
+  metadata jsonb not null default '{}',
+
+  constraint credit_notes_number_key unique (credit_note_number),
+  constraint credit_notes_organization_id_id_key unique (organization_id, id),
+  constraint credit_notes_invoice_fkey foreign key (organization_id, invoice_id)
+    references invoices (organization_id, id) on delete restrict,
+  constraint credit_notes_number_check
+    check ((status = 'draft') = (credit_note_number is null) and (credit_note_number is null) = (issued_at is null)),
+  constraint credit_notes_status_check check (status in ('draft', 'issued', 'sent')),
+  constraint credit_notes_reason_check check (reason ~ '[^[:space:]]' and length(reason) <= 500),
+  constraint credit_notes_amounts_check check (total = subtotal + tax_amount and total > 0),
+  constraint credit_notes_period_check check (period_end >= period_start),
+  constraint credit_notes_line_items_check check (jsonb_typeof(line_items) = 'array' and line_items <> '[]'),
+  constraint credit_notes_language_check check (language in ('nb', 'en')),
+  constraint credit_notes_allocated_check check (amount_allocated between 0 and total),
+  constraint credit_notes_metadata_check check (jsonb_typeof(metadata) = 'object')
+);
+create index credit_notes_invoice_idx on credit_notes (organization_id, invoice_id);
+create index credit_notes_organization_id_created_at_idx on credit_notes (organization_id, created_at desc, id desc);
+create index credit_notes_legal_entity_id_idx on credit_notes (legal_entity_id);
+-- What is still owed to a customer; empty for most, so asking at every issue costs nothing.
+create index credit_notes_open_idx on credit_notes (organization_id) where amount_allocated < total;
+alter table credit_notes enable row level security;
+comment on table credit_notes is
+  'Corrections of issued invoices, with a number of their own; amounts are positive. Never changed, never deleted.';
+
+create table payments (
+  id uuid primary key default gen_random_uuid(),
+  created_at timestamptz not null default app.now(),
+  organization_id uuid not null references organizations (id) on delete restrict,
+  received_on date not null,
+  amount numeric(14, 2) not null,
+  currency text not null,
+  method text not null default 'bank_transfer',
+  reference text not null,
+  amount_allocated numeric(14, 2) not null default 0,
+  amount_open numeric(14, 2) generated always as (amount - amount_allocated) stored,
+  reversed_at timestamptz,
+  reversal_reason text,
+  constraint payments_reference_key unique (organization_id, reference),
+  constraint payments_organization_id_id_key unique (organization_id, id),
+  constraint payments_amount_check check (amount > 0),
+  constraint payments_currency_check check (currency ~ '^[A-Z]{3}$'),
+  constraint payments_method_check check (method in ('card', 'invoice', 'bank_transfer')),
+  constraint payments_reference_check check (reference ~ '[^[:space:]]' and length(reference) <= 200),
+  constraint payments_allocated_check check (amount_allocated between 0 and amount),
+  constraint payments_reversed_check check ((reversed_at is null) = (reversal_reason is null))
+);
+create index payments_organization_id_received_on_idx on payments (organization_id, received_on desc);
+create index payments_open_idx on payments (organization_id) where amount_allocated < amount;
+alter table payments enable row level security;
+comment on table payments is 'Money that arrived; the reference makes the same arrival count once.';
+
+create table allocations (
+  id bigint generated always as identity primary key,
+  created_at timestamptz not null default app.now(),
+  organization_id uuid not null,
+  invoice_id uuid not null,
+  payment_id uuid,
+  credit_note_id uuid,
+  amount numeric(14, 2) not null,
+  constraint allocations_invoice_fkey foreign key (organization_id, invoice_id)
+    references invoices (organization_id, id) on delete restrict,
+  constraint allocations_payment_fkey foreign key (organization_id, payment_id)
+    references payments (organization_id, id) on delete restrict,
+  constraint allocations_credit_note_fkey foreign key (organization_id, credit_note_id)
+    references credit_notes (organization_id, id) on delete restrict,
+  constraint allocations_source_check check (num_nonnulls(payment_id, credit_note_id) = 1),
+  constraint allocations_amount_check check (amount <> 0)
+);
+create index allocations_invoice_idx on allocations (organization_id, invoice_id);
+create index allocations_payment_idx on allocations (organization_id, payment_id);
+create index allocations_credit_note_idx on allocations (organization_id, credit_note_id);
+alter table allocations enable row level security;
+comment on table allocations is
+  'Which payment or credit note settled how much of which invoice; append-only, a negative row takes one back.';
+
+create table invoice_documents (
+  organization_id uuid not null references organizations (id) on delete restrict,
+  document_id uuid not null,
+  format text not null,
+  language text not null,
+  sha256 text not null,
+  size_bytes bigint not null,
+  template text not null,
+  path text not null,
+  stored_at timestamptz not null default app.now(),
+  constraint invoice_documents_pkey primary key (document_id, format, language),
+  constraint invoice_documents_format_check check (format in ('pdf', 'ehf')),
+  constraint invoice_documents_language_check check (language in ('nb', 'en')),
+  constraint invoice_documents_sha256_check check (sha256 ~ '^[0-9a-f]{64}$'),
+  constraint invoice_documents_size_bytes_check check (size_bytes > 0)
+);
+create index invoice_documents_organization_id_idx on invoice_documents (organization_id);
+alter table invoice_documents enable row level security;
+comment on table invoice_documents is
+  'The files of issued documents as they were stored: where, how long, and their digest. Written once.';
+comment on column invoice_documents.template is 'Digest of the templates and words that drew it; another one draws other bytes.';
+
+create table billed_usage (
+  organization_id uuid not null references organizations (id) on delete restrict,
+  subscription_id uuid not null,
+  period_start timestamptz not null,
+  period_end timestamptz not null,
+  units bigint not null,
+  invoice_id uuid,
+  terms jsonb not null,
+  daily jsonb not null default '{}',
+  constraint billed_usage_pkey primary key (organization_id, period_start),
+  constraint billed_usage_subscription_fkey foreign key (organization_id, subscription_id)
+    references subscriptions (organization_id, id) on delete restrict,
+  constraint billed_usage_invoice_fkey foreign key (organization_id, invoice_id)
+    references invoices (organization_id, id) on delete restrict,
+  constraint billed_usage_period_check check (period_end > period_start),
+  constraint billed_usage_units_check check (units >= 0)
+);
+create index billed_usage_subscription_idx on billed_usage (organization_id, subscription_id);
+create index billed_usage_invoice_idx on billed_usage (organization_id, invoice_id);
+alter table billed_usage enable row level security;
+comment on table billed_usage is
+  'How much of each period was billed, under which terms: what comes later is the difference, at the original price.';
+comment on column billed_usage.daily is 'Billable impressions by the seller''s day as they were counted then.';
+
+-- The check digit of a KID.
 
 create or replace function app.mod10(p_digits text) returns text
 language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
@@ -455,75 +710,360 @@ $$;
 comment on function app.net_fee(uuid, timestamptz) is
   'The whole period''s fee that the bill of a moment charged, less the fee''s share of its coupons.';
 
--- Drafting, numbering, and what protects an issued document.
+-- VAT and currencies: which rate a sale has, why, and what lines add up to.
+
+-- mval sections 5-1 to 5-3 (25, 15, 12 %), chapter 6 (0 %), 6-22 (buyers outside the VAT area). The days say from
+-- when these rows answer, not when a rate began; an older document is refused rather than guessed. Another
+-- rate is another row with a later day. Codes of the books: SAF-T Financial, Norwegian standard tax codes.
+insert into tax_rates (code, valid_from, category, rate, saft_code, reason, reason_en, source) values
+  ('standard', '2005-01-01', 'S', 25, '3', null, null, 'mval § 5-1'),
+  ('reduced_15', '2022-01-01', 'S', 15, '31', null, null, 'mval § 5-2'),
+  ('reduced_12', '2022-01-01', 'S', 12, '33', null, null, 'mval § 5-3 ff.'),
+  ('zero', '2022-01-01', 'Z', 0, '5', 'Nullsats, mval. kap. 6', 'Zero-rated, Norwegian VAT Act chapter 6', 'mval chapter 6'),
+  ('export', '2005-01-01', 'G', 0, '52',
+    'Fritatt for merverdiavgift: mottaker utenfor avgiftsområdet, mval. § 6-22 (2)',
+    'Exempt from VAT: recipient outside the Norwegian VAT area, mval. § 6-22 (2)', 'mval § 6-22'),
+  ('export_eu', '2005-01-01', 'G', 0, '52',
+    'Fritatt for merverdiavgift: mottaker utenfor avgiftsområdet, mval. § 6-22 (2); art. 196 i direktiv 2006/112/EF',
+    'Exempt from Norwegian VAT, mval. § 6-22 (2); reverse charge, Article 196 of Directive 2006/112/EC', 'mval § 6-22'),
+  ('reverse_charge', '2005-01-01', 'AE', 0, '51', 'Omvendt avgiftsplikt',
+    'Omvendt avgiftsplikt (domestic reverse charge)', 'mval § 11-1'),
+  ('exempt', '2005-01-01', 'E', 0, '6', null, null, 'as entered for the organization'),
+  ('not_registered', '2005-01-01', 'O', 0, '6',
+    'Selger er ikke registrert i Merverdiavgiftsregisteret',
+    'The seller is not registered for VAT in Norway', 'mval § 15-11')
+on conflict (code, valid_from) do nothing;
+
+create or replace function app.check_currency(p_currency text) returns void
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Amounts of documents have two decimals at most.
+  if coalesce(app.currency_digits(p_currency), 9) > 2 then
+    perform app.refuse('currency_unknown', format('Aurora does not invoice in %s.', coalesce(p_currency, 'no currency')));
+  end if;
+end
+$$;
+comment on function app.check_currency(text) is 'Refuses a currency that cannot be invoiced.';
+
+create or replace function app.is_org_number(p_text text) returns boolean
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  -- MOD11 with the weights 3 2 7 6 5 4 3 2 1 of Brønnøysund's numbers: the weighted sum is a multiple of 11.
+  select coalesce(p_text ~ '^[0-9]{9}$' and (
+    select sum(substr(p_text, n, 1)::integer * (array[3, 2, 7, 6, 5, 4, 3, 2, 1])[n])
+    from generate_series(1, 9) n where p_text ~ '^[0-9]{9}$'
+  ) % 11 = 0, false)
+$$;
+comment on function app.is_org_number(text) is 'Whether nine digits end in the check digit of a Norwegian organization number.';
+
+create or replace function app.buyer_snapshot(p_organization_id uuid) returns jsonb
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb_strip_nulls(jsonb_build_object(
+    'name', o.name, 'org_number', o.org_number, 'vat_number', o.vat_number,
+    'address', o.address, 'postal_code', o.postal_code, 'city', o.city, 'country', o.country,
+    'email', coalesce(o.billing_email, o.email), 'reference', o.invoice_reference,
+    'order_reference', b.order_reference,
+    'vat_area', coalesce(b.vat_area, case o.country when 'NO' then 'mainland' when 'SJ' then 'svalbard' else 'abroad' end),
+    'vat_treatment', coalesce(b.vat_treatment, 'standard'), 'exemption_reason', b.exemption_reason,
+    'einvoice', coalesce(b.einvoice, 'when_possible'), 'customer_number', left(o.id::text, 8)
+  ))
+  from public.organizations o left join public.billing_profiles b on b.organization_id = o.id
+  where o.id = p_organization_id
+$$;
+comment on function app.buyer_snapshot(uuid) is 'Who buys, as it stands now: what an invoice keeps of it.';
+
+create or replace function app.seller_snapshot(p_seller public.legal_entities) returns jsonb
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  -- The logo stands once in the seller's row; a copy on every invoice would be most of the database.
+  select jsonb_strip_nulls(
+    to_jsonb(p_seller)
+    - '{id,created_at,updated_at,time_zone,invoice_prefix,credit_note_prefix,payment_days,logo}'::text[]
+  ) || jsonb_build_object('logo_sha256', encode(sha256(p_seller.logo::bytea), 'hex'))
+$$;
+comment on function app.seller_snapshot(public.legal_entities) is 'Who sells, as it stands now: what an invoice keeps of it.';
+
+create or replace function app.tax_code_of(p_registered boolean, p_buyer jsonb, p_code text) returns text
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    -- Who is not in the register may not charge VAT at all (mval section 15-11).
+    when not p_registered then 'not_registered'
+    when p_buyer ->> 'vat_area' <> 'mainland' then
+      case when p_buyer ->> 'vat_area' = 'abroad' and p_buyer ->> 'vat_number' is not null and p_buyer ->> 'country' in (
+        'AT', 'BE', 'BG', 'CY', 'CZ', 'DE', 'DK', 'EE', 'ES', 'FI', 'FR', 'GR', 'HR', 'HU', 'IE', 'IT', 'LT', 'LU', 'LV',
+        'MT', 'NL', 'PL', 'PT', 'RO', 'SE', 'SI', 'SK'
+      ) then 'export_eu' else 'export' end
+    when p_buyer ->> 'vat_treatment' = 'exempt' then 'exempt'
+    when p_buyer ->> 'vat_treatment' = 'reverse_charge' and p_code <> 'zero' then 'reverse_charge'
+    else p_code
+  end
+$$;
+comment on function app.tax_code_of(boolean, jsonb, text) is
+  'Which code of tax_rates a sale has: by the seller''s registration, the buyer''s VAT residence and treatment, and what is sold.';
+
+create or replace function app.tax_rate_on(p_code text, p_date date) returns public.tax_rates
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_rate public.tax_rates;
+begin
+  select r.* into v_rate from public.tax_rates r
+  where r.code = p_code and r.valid_from <= p_date order by r.valid_from desc limit 1;
+  if not found then
+    perform app.refuse('tax_rate_missing', format('No VAT rate %s is entered for %s.', p_code, p_date));
+  end if;
+  return v_rate;
+end
+$$;
+comment on function app.tax_rate_on(text, date) is 'The VAT rate of a code on a day.';
+
+create or replace function app.exchange_rate_on(p_currency text, p_date date) returns public.exchange_rates
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_rate public.exchange_rates;
+begin
+  -- Central banks publish none on weekends and holidays; then the last one counts. A week is the longest Easter.
+  select r.* into v_rate from public.exchange_rates r
+  where r.currency = p_currency and r.valid_on between p_date - 7 and p_date order by r.valid_on desc limit 1;
+  if not found then
+    perform app.refuse('exchange_rate_missing', format(
+      'VAT is stated in NOK, and no rate of %s is entered for %s or the seven days before: use aurora billing exchange-rate.',
+      p_currency, p_date
+    ));
+  end if;
+  return v_rate;
+end
+$$;
+comment on function app.exchange_rate_on(text, date) is 'The rate of a currency on a day, or the last one of the week before.';
+
+create or replace function app.lines_with_tax(p_lines jsonb, p_registered boolean, p_buyer jsonb, p_date date)
+returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_line jsonb;
+  v_rate public.tax_rates;
+  v_lines jsonb := '[]'::jsonb;
+  v_code text;
+begin
+  for v_line in select l from jsonb_array_elements(p_lines) l loop
+    v_code := app.tax_code_of(p_registered, p_buyer, coalesce(v_line ->> 'tax_code', 'standard'));
+    if v_rate.code is distinct from v_code then
+      v_rate := app.tax_rate_on(v_code, p_date);
+    end if;
+    v_lines := v_lines || jsonb_build_array(jsonb_strip_nulls(v_line) || jsonb_build_object(
+      'line', jsonb_array_length(v_lines) + 1, 'tax_code', v_code, 'tax_category', v_rate.category,
+      'tax_rate', v_rate.rate
+    ));
+  end loop;
+  return v_lines;
+end
+$$;
+comment on function app.lines_with_tax(jsonb, boolean, jsonb, date) is 'Lines of a bill, numbered, each with its VAT category and rate.';
+
+create or replace function app.tax_lines_of(p_lines jsonb, p_currency text, p_nok numeric, p_date date, p_exemption text)
+returns jsonb
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  -- VAT is rounded once a category and rate, never a line (EN 16931, BR-CO-17).
+  select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+    'category', g.category, 'rate', g.rate, 'taxable', g.taxable, 'tax', g.tax,
+    'tax_nok', case when p_nok is not null then round(g.tax * p_nok, 2) end,
+    'saft_code', r.saft_code, 'reason', coalesce(r.reason, case g.category when 'E' then p_exemption end),
+    'reason_en', coalesce(r.reason_en, case g.category when 'E' then p_exemption end)
+  )) order by g.rate desc, g.category), '[]')
+  from (
+    select l ->> 'tax_category' as category, (l ->> 'tax_rate')::numeric as rate, min(l ->> 'tax_code') as code,
+      sum((l ->> 'amount')::numeric) as taxable,
+      app.round_money(sum((l ->> 'amount')::numeric) * (l ->> 'tax_rate')::numeric / 100, p_currency) as tax
+    from jsonb_array_elements(p_lines) l
+    group by 1, 2
+  ) g, app.tax_rate_on(g.code, p_date) r
+$$;
+comment on function app.tax_lines_of(jsonb, text, numeric, date, text) is
+  'What lines add up to by VAT category and rate: taxable, tax, tax in NOK, and the reason where there is none.';
+
+create or replace function app.late_interest(p_invoice_id uuid, p_until date) returns numeric
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_invoice public.invoices;
+  v_amount numeric;
+begin
+  select i.* into strict v_invoice from public.invoices i where i.id = p_invoice_id;
+  if v_invoice.amount_due = 0 or p_until <= v_invoice.due_date then
+    return 0;
+  end if;
+  if not exists (select from public.late_interest_rates r where r.valid_from <= v_invoice.due_date + 1) then
+    perform app.refuse('late_interest_rate_missing', format(
+      'No late interest is entered for %s: use aurora billing late-interest.', v_invoice.due_date + 1
+    ));
+  end if;
+  -- Simple interest on what is due, from the day after the due date, days over 365; each day by its own rate.
+  select sum(v_invoice.amount_due * r.yearly_rate / 100 * (
+      least(p_until, case when isfinite(r.until) then r.until - 1 else p_until end) - greatest(v_invoice.due_date, r.valid_from - 1)
+    ) / 365) into v_amount
+  from (
+    select valid_from, yearly_rate, coalesce(lead(valid_from) over (order by valid_from), 'infinity'::date) as until
+    from public.late_interest_rates
+  ) r
+  where r.valid_from <= p_until and r.until > v_invoice.due_date + 1;
+  return app.round_money(v_amount, v_invoice.currency);
+end
+$$;
+comment on function app.late_interest(uuid, date) is
+  'Late interest on what an invoice still owes, from the day after its due date up to and including a day.';
+
+-- Drafting, checking, and numbering of invoices.
+
+create or replace function app.sale_of(p_organization_id uuid, p_lines jsonb, p_currency text, p_date date)
+returns table (
+  legal_entity_id text, seller jsonb, buyer jsonb, line_items jsonb, tax_lines jsonb, subtotal numeric, tax_amount numeric,
+  tax_amount_nok numeric, nok numeric, nok_on date, nok_source text, due_date date, language text
+)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_profile public.billing_profiles;
+  v_seller public.legal_entities;
+  v_rate public.exchange_rates;
+begin
+  perform app.check_currency(p_currency);
+  select * into v_profile from public.billing_profiles b where b.organization_id = p_organization_id;
+  select * into v_seller from public.legal_entities e where e.id = coalesce(v_profile.legal_entity_id, 'default');
+  if not found then
+    perform app.refuse('seller_missing', 'No seller is entered: use aurora invoice seller.');
+  end if;
+  legal_entity_id := v_seller.id;
+  seller := app.seller_snapshot(v_seller);
+  buyer := app.buyer_snapshot(p_organization_id);
+  line_items := app.lines_with_tax(p_lines, v_seller.vat_registered, buyer, p_date);
+  -- Without VAT there is nothing to state in NOK, and an export needs no rate.
+  if p_currency <> 'NOK' and exists (
+    select from jsonb_array_elements(line_items) l where (l ->> 'tax_rate')::numeric > 0
+  ) then
+    v_rate := app.exchange_rate_on(p_currency, p_date);
+    nok := v_rate.nok; nok_on := v_rate.valid_on; nok_source := v_rate.source;
+  end if;
+  tax_lines := app.tax_lines_of(line_items, p_currency, nok, p_date, buyer ->> 'exemption_reason');
+  select sum((l ->> 'taxable')::numeric), sum((l ->> 'tax')::numeric), sum((l ->> 'tax_nok')::numeric)
+  into subtotal, tax_amount, tax_amount_nok from jsonb_array_elements(tax_lines) l;
+  due_date := p_date + coalesce(v_profile.payment_days, v_seller.payment_days);
+  select coalesce(o.settings ->> 'language', 'nb') into language
+  from public.organizations o where o.id = p_organization_id;
+  return next;
+end
+$$;
+comment on function app.sale_of(uuid, jsonb, text, date) is
+  'What a sale of these lines on a day is: seller and buyer as they stand, VAT by line and category, and in NOK.';
+
+create or replace function app.insert_invoice(
+  p_organization_id uuid, p_lines jsonb, p_currency text, p_date date, p_subscription public.subscriptions default null,
+  p_billed_at timestamptz default null, p_notes jsonb default '[]'
+) returns uuid
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_sale record;
+  v_id uuid;
+begin
+  if coalesce(jsonb_typeof(p_lines), '') <> 'array' or p_lines = '[]' then
+    perform app.refuse('invoice_incomplete', 'An invoice has at least one line.');
+  end if;
+  select * into strict v_sale from app.sale_of(p_organization_id, p_lines, p_currency, p_date);
+  insert into public.invoices (
+    organization_id, subscription_id, legal_entity_id, kind, invoice_date, due_date, billed_at, period_start,
+    period_end, subtotal, tax_rate, tax_amount, total, currency, tax_amount_nok, exchange_rate, exchange_rate_on,
+    exchange_rate_source, line_items, tax_lines, seller, buyer, terms, notes, language
+  )
+  select p_organization_id, p_subscription.id, v_sale.legal_entity_id,
+    case when p_subscription.id is null then 'manual' else 'subscription' end,
+    p_date, v_sale.due_date, p_billed_at,
+    min((l ->> 'period_start')::date), max((l ->> 'period_end')::date),
+    v_sale.subtotal,
+    case when jsonb_array_length(v_sale.tax_lines) = 1 then (v_sale.tax_lines #>> '{0,rate}')::numeric end,
+    v_sale.tax_amount, v_sale.subtotal + v_sale.tax_amount, p_currency,
+    case when p_currency = 'NOK' then v_sale.tax_amount else v_sale.tax_amount_nok end,
+    v_sale.nok, v_sale.nok_on, v_sale.nok_source,
+    v_sale.line_items, v_sale.tax_lines, v_sale.seller, v_sale.buyer,
+    case when p_subscription.id is null then '{}' else jsonb_strip_nulls(to_jsonb(p_subscription))
+      - '{id,created_at,updated_at,organization_id,metadata,stripe_subscription_id,stripe_customer_id}'::text[] end,
+    p_notes, v_sale.language
+  from jsonb_array_elements(v_sale.line_items) l
+  returning id into v_id;
+  return v_id;
+end
+$$;
+comment on function app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb) is
+  'A draft of these lines with seller, buyer, VAT, and rates as they are now.';
+
+create or replace function app.bill_lines(p_organization_id uuid, p_billed_at timestamptz, p_time_zone text)
+returns jsonb
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  -- Every column of the bill comes along; dates are the seller's, and the last day is included.
+  select jsonb_agg(
+    jsonb_strip_nulls(to_jsonb(b)) - 'line_number' || jsonb_build_object(
+      'period_start', (b.period_start at time zone p_time_zone)::date,
+      'period_end', greatest((b.period_end at time zone p_time_zone)::date - 1, (b.period_start at time zone p_time_zone)::date)
+    ) order by b.line_number
+  )
+  from public.calculate_monthly_bill(p_organization_id, p_billed_at) b
+  where b.amount <> 0
+$$;
+comment on function app.bill_lines(uuid, timestamptz, text) is 'The lines of a bill as a document holds them; null when nothing is owed.';
 
 create or replace function app.draft_invoice(p_subscription public.subscriptions, p_invoice_date date)
 returns uuid
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_seller public.legal_entities;
-  v_buyer public.organizations;
-  v_tax record;
   v_lines jsonb;
-  v_subtotal numeric;
-  v_tax_amount numeric;
-  v_start date;
-  v_end date;
-  v_id uuid;
 begin
-  select * into strict v_buyer from public.organizations o where o.id = p_subscription.organization_id;
-  select * into v_seller from public.legal_entities e where e.id = 'default';
-  if not found then
-    perform app.refuse('seller_missing', 'No seller is entered: use aurora invoice seller.');
-  end if;
-  select * into strict v_tax from app.tax_for(v_buyer.country, p_invoice_date, v_seller.vat_registered);
-
-  select
-    jsonb_agg(
-      jsonb_build_object(
-        'kind', b.kind, 'description', b.description, 'quantity', b.quantity, 'unit', b.unit,
-        'unit_price', b.unit_price, 'base_quantity', b.base_quantity, 'amount', b.amount, 'tax_category', v_tax.category, 'tax_rate', v_tax.rate,
-        'period_start', (b.period_start at time zone p_subscription.time_zone)::date,
-        'period_end', (b.period_end at time zone p_subscription.time_zone)::date - 1,
-        'impressions', b.impressions, 'included', b.included, 'facts', b.facts
-      ) order by b.line_number
-    ),
-    sum(b.amount),
-    min((b.period_start at time zone p_subscription.time_zone)::date),
-    max((b.period_end at time zone p_subscription.time_zone)::date - 1)
-  into v_lines, v_subtotal, v_start, v_end
-  from public.calculate_monthly_bill(p_subscription.organization_id, p_subscription.next_billing_at) b
-  where b.amount <> 0;
-  if v_lines is null then
+  v_lines := app.bill_lines(p_subscription.organization_id, p_subscription.next_billing_at, p_subscription.time_zone);
+  if v_lines is null or (select sum((l ->> 'amount')::numeric) from jsonb_array_elements(v_lines) l) = 0 then
     return null;
   end if;
-
-  v_tax_amount := round(v_subtotal * v_tax.rate / 100, 2);
-  insert into public.invoices (
-    organization_id, subscription_id, legal_entity_id, invoice_date, due_date, period_start, period_end, billed_at,
-    subtotal, tax_rate, tax_amount, total, currency, line_items, tax_lines, seller, buyer
-  ) values (
-    p_subscription.organization_id, p_subscription.id, v_seller.id, p_invoice_date,
-    p_invoice_date + v_seller.payment_days, v_start, v_end, p_subscription.next_billing_at,
-    v_subtotal, v_tax.rate, v_tax_amount, v_subtotal + v_tax_amount, p_subscription.currency, v_lines,
-    jsonb_build_array(jsonb_build_object(
-      'category', v_tax.category, 'rate', v_tax.rate, 'taxable', v_subtotal, 'tax', v_tax_amount,
-      'reason', v_tax.reason
-    )),
-    to_jsonb(v_seller) - '{id,created_at,updated_at,time_zone,invoice_prefix,payment_days}'::text[],
-    jsonb_build_object(
-      'name', v_buyer.name, 'org_number', v_buyer.org_number, 'vat_number', v_buyer.vat_number,
-      'address', v_buyer.address, 'postal_code', v_buyer.postal_code, 'city', v_buyer.city,
-      'country', v_buyer.country, 'email', coalesce(v_buyer.billing_email, v_buyer.email),
-      'reference', v_buyer.invoice_reference
-    )
-  ) returning id into v_id;
-  return v_id;
+  return app.insert_invoice(
+    p_subscription.organization_id, v_lines, p_subscription.currency, p_invoice_date, p_subscription,
+    p_subscription.next_billing_at
+  );
 end
 $$;
 comment on function app.draft_invoice(public.subscriptions, date) is
   'A draft for the subscription''s next billing moment with seller and buyer as they are now; null when nothing is owed.';
+
+create or replace function app.draft_manual_invoice(
+  p_organization_id uuid, p_lines jsonb, p_currency text default 'NOK', p_date date default null, p_notes jsonb default '[]'
+) returns uuid
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_date constant date := coalesce(p_date, (app.now() at time zone 'Europe/Oslo')::date);
+  v_lines jsonb;
+begin
+  if exists (
+    select from jsonb_array_elements(p_lines) l
+    where (l ->> 'quantity')::numeric <= 0 or (l ->> 'unit_price')::numeric < 0 or coalesce(l ->> 'description', '') = ''
+      or (l ->> 'quantity') is null or (l ->> 'unit_price') is null
+  ) then
+    perform app.refuse('invoice_line_invalid', 'A line has a description, a quantity above zero, and a price of zero or more.');
+  end if;
+  select jsonb_agg(
+    jsonb_build_object('kind', 'manual', 'unit', 'unit', 'period_start', v_date, 'period_end', v_date) || l
+    || jsonb_build_object('amount', app.round_money(
+      (l ->> 'quantity')::numeric * (l ->> 'unit_price')::numeric / coalesce((l ->> 'base_quantity')::numeric, 1), p_currency
+    ))
+  ) into v_lines from jsonb_array_elements(p_lines) l;
+  return app.insert_invoice(p_organization_id, v_lines, p_currency, v_date, p_notes => p_notes);
+end
+$$;
+comment on function app.draft_manual_invoice(uuid, jsonb, text, date, jsonb) is
+  'A draft of lines somebody wrote: description, quantity, unit_price, and where they differ unit, tax_code, and period.';
 
 create or replace function app.bill_subscription(p_subscription_id uuid, p_as_of date) returns uuid
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -541,84 +1081,228 @@ $$;
 comment on function app.bill_subscription(uuid, date) is
   'Drafts the invoice of a subscription''s next billing moment (null: nothing owed) and moves the subscription on.';
 
+-- Numbers, what is checked before one is given, and what protects the document that has one.
+
+create or replace function app.check_parties(p_seller jsonb, p_buyer jsonb, p_tax_lines jsonb) returns void
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_number constant text := p_buyer ->> 'org_number';
+  v_norwegian constant boolean := p_buyer ->> 'country' in ('NO', 'SJ');
+begin
+  -- A specimen is no document yet, so that a new installation can be tried with half-entered customers.
+  if not coalesce((p_seller ->> 'is_specimen')::boolean, false)
+    and (coalesce(p_buyer ->> 'name', '') = '' or coalesce(p_buyer ->> 'address', v_number, '') = '')
+  then
+    perform app.refuse('invoice_incomplete',
+      'The law asks for the buyer''s name and address or organization number (bokføringsforskriften § 5-1-2).');
+  end if;
+  if p_seller ->> 'country' = 'NO' and not app.is_org_number(p_seller ->> 'org_number') then
+    perform app.refuse('einvoice_blocked', 'The seller''s organization number has a wrong check digit (MOD11).');
+  end if;
+  if p_buyer ->> 'einvoice' = 'never' then
+    return;
+  end if;
+  if p_buyer ->> 'einvoice' = 'required' and (not v_norwegian or v_number is null) then
+    perform app.refuse('einvoice_blocked', 'The buyer wants an e-invoice, and has no Norwegian organization number to send it to.');
+  end if;
+  if v_norwegian and v_number is not null and not app.is_org_number(v_number) then
+    perform app.refuse('einvoice_blocked', format(
+      'The buyer''s organization number %s has a wrong check digit (MOD11), so no e-invoice can be made: correct it, or set e-invoices to never.',
+      v_number
+    ));
+  end if;
+  if v_norwegian and p_buyer ->> 'vat_number' is not null and not (
+    p_buyer ->> 'vat_number' ~ '^NO[0-9]{9}MVA$' and app.is_org_number(substr(p_buyer ->> 'vat_number', 3, 9))
+  ) then
+    perform app.refuse('einvoice_blocked', 'The buyer''s VAT number is not one of Norway: NO, the organization number, and MVA.');
+  end if;
+  if p_tax_lines @> '[{"category": "AE"}]' and p_buyer ->> 'vat_number' is null then
+    perform app.refuse('einvoice_blocked', 'Reverse charge needs the buyer''s VAT number: the buyer is who accounts for the VAT.');
+  end if;
+end
+$$;
+comment on function app.check_parties(jsonb, jsonb, jsonb) is
+  'Refuses, before a number is given, what no lawful document or no valid e-invoice could be made of.';
+
+create or replace function app.next_number(p_legal_entity_id text, p_series text) returns bigint
+language sql set search_path = pg_catalog, pg_temp
+as $$
+  -- The counter's row is locked from here to the commit: taken last, so that others wait the least.
+  insert into public.invoice_counters as c (legal_entity_id, series, last_number)
+  values (p_legal_entity_id, p_series, 1)
+  on conflict (legal_entity_id, series) do update set last_number = c.last_number + 1
+  returning c.last_number
+$$;
+comment on function app.next_number(text, text) is 'The next number of a series, given back if the transaction is.';
+
+create or replace function app.padded(p_number bigint) returns text
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  -- lpad() alone would cut the millionth number to six digits and give out an old one.
+  select lpad(p_number::text, greatest(6, length(p_number::text)), '0')
+$$;
+comment on function app.padded(bigint) is 'A number of a series with six digits at least.';
+
+create or replace function app.complete_invoice(p_invoice public.invoices) returns public.invoices
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_lines jsonb;
+  v_sale record;
+  v_invoice public.invoices;
+begin
+  -- Written with the founding schema's columns alone: who sells, who buys, and the VAT are looked up now.
+  select jsonb_agg(
+    jsonb_build_object('kind', 'manual', 'unit', 'unit', 'period_start', p_invoice.period_start, 'period_end', p_invoice.period_end) || l
+  ) into v_lines from jsonb_array_elements(p_invoice.line_items) l;
+  select * into strict v_sale
+  from app.sale_of(p_invoice.organization_id, v_lines, p_invoice.currency, p_invoice.invoice_date);
+  if (v_sale.subtotal, v_sale.tax_amount) is distinct from (p_invoice.subtotal, p_invoice.tax_amount) then
+    perform app.refuse('invoice_incomplete', format(
+      'The lines add up to %s and %s VAT, and the invoice says %s and %s.',
+      v_sale.subtotal, v_sale.tax_amount, p_invoice.subtotal, p_invoice.tax_amount
+    ));
+  end if;
+  update public.invoices set
+    line_items = v_sale.line_items, tax_lines = v_sale.tax_lines, buyer = v_sale.buyer, language = v_sale.language,
+    seller = v_sale.seller, exchange_rate = v_sale.nok, exchange_rate_on = v_sale.nok_on,
+    exchange_rate_source = v_sale.nok_source,
+    tax_amount_nok = case when currency = 'NOK' then tax_amount else v_sale.tax_amount_nok end
+  where id = p_invoice.id returning * into v_invoice;
+  return v_invoice;
+end
+$$;
+comment on function app.complete_invoice(public.invoices) is
+  'Gives a draft that has amounts and lines alone its seller, buyer, and VAT; refuses one whose amounts do not add up.';
+
 create or replace function app.issue_invoice(p_invoice_id uuid) returns text
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_invoice public.invoices;
-  v_prefix text;
   v_series text;
   v_number bigint;
   v_reference text;
 begin
-  select * into v_invoice from public.invoices i where i.id = p_invoice_id for update;
+  select * into v_invoice from public.invoices i where i.id = p_invoice_id for no key update;
   if not found or v_invoice.status <> 'draft' then
     perform app.refuse('invoice_not_draft', 'Only a draft can be issued.');
   end if;
-  select e.invoice_prefix into strict v_prefix from public.legal_entities e where e.id = v_invoice.legal_entity_id;
-  v_series := v_prefix || '-' || to_char(v_invoice.invoice_date, 'YYYY');
-
-  -- The counter's row is locked from here to the commit: taken last, so that others wait the least.
-  insert into public.invoice_counters as c (legal_entity_id, series, last_number)
-  values (v_invoice.legal_entity_id, v_series, 1)
-  on conflict (legal_entity_id, series) do update set last_number = c.last_number + 1
-  returning c.last_number into v_number;
-
-  v_reference := to_char(v_invoice.invoice_date, 'YYYY') || lpad(v_number::text, 6, '0');
+  if v_invoice.buyer = '{}' then
+    v_invoice := app.complete_invoice(v_invoice);
+  end if;
+  perform app.check_parties(v_invoice.seller, v_invoice.buyer, v_invoice.tax_lines);
+  if v_invoice.currency <> 'NOK' and v_invoice.tax_amount <> 0 and v_invoice.tax_amount_nok is null then
+    perform app.exchange_rate_on(v_invoice.currency, v_invoice.invoice_date);
+  end if;
+  select e.invoice_prefix || '-' || to_char(v_invoice.invoice_date, 'YYYY') into strict v_series
+  from public.legal_entities e where e.id = v_invoice.legal_entity_id;
+  v_number := app.next_number(v_invoice.legal_entity_id, v_series);
+  v_reference := to_char(v_invoice.invoice_date, 'YYYY') || app.padded(v_number);
   update public.invoices set
-    status = 'sent',
+    status = 'issued',
     issued_at = app.now(),
-    invoice_number = v_series || '-' || lpad(v_number::text, 6, '0'),
+    invoice_number = v_series || '-' || app.padded(v_number),
     kid = v_reference || app.mod10(v_reference)
   where id = p_invoice_id;
-  return v_series || '-' || lpad(v_number::text, 6, '0');
+  -- What the customer has to its credit settles the new invoice first.
+  perform app.apply_balance(v_invoice.organization_id, p_invoice_id);
+  return v_series || '-' || app.padded(v_number);
 end
 $$;
 comment on function app.issue_invoice(uuid) is
   'Gives a draft the next number of its series (INV-2026-000001) and its KID; call it last in the transaction.';
 
-create or replace function app.protect_issued_invoice() returns trigger
+create or replace function app.void_invoice(p_invoice_id uuid) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update public.invoices i set status = 'void' where i.id = p_invoice_id and i.status = 'draft';
+  if not found then
+    perform app.refuse('invoice_not_draft', 'Only a draft can be made void; an issued invoice is credited.');
+  end if;
+end
+$$;
+comment on function app.void_invoice(uuid) is 'Puts a draft aside; what has a number can only be credited.';
+
+create or replace function app.protect_issued_document() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- Payment moves; the document does not.
-  v_movable constant text[] :=
-    '{status,paid_at,payment_method,stripe_invoice_id,pdf_url,metadata,updated_at}'::text[];
+  -- What happens to a document moves; the document does not. Generated columns are not computed yet.
+  v_movable constant text[] := array[
+    'status', 'sent_at', 'paid_at', 'payment_method', 'stripe_invoice_id', 'pdf_url', 'metadata', 'updated_at',
+    'amount_credited', 'amount_settled', 'amount_allocated', 'amount_due', 'amount_open'
+  ];
 begin
   if old.status in ('draft', 'void') then
     return case tg_op when 'DELETE' then old else new end;
   end if;
   if tg_op = 'DELETE' then
-    perform app.refuse('invoice_immutable', 'An issued invoice is never deleted; correct it by a credit note.');
+    perform app.refuse('invoice_immutable', 'An issued document is never deleted; an invoice is corrected by a credit note.');
   end if;
   if to_jsonb(old) - v_movable <> to_jsonb(new) - v_movable then
-    perform app.refuse('invoice_immutable', 'An issued invoice is never changed; correct it by a credit note.');
+    perform app.refuse('invoice_immutable', 'An issued document is never changed; an invoice is corrected by a credit note.');
   end if;
   if new.status in ('draft', 'void') then
-    perform app.refuse('invoice_immutable', 'An issued invoice cannot become a draft or void again.');
+    perform app.refuse('invoice_immutable', 'An issued document cannot become a draft or void again.');
   end if;
   return new;
 end
 $$;
-comment on function app.protect_issued_invoice() is
+comment on function app.protect_issued_document() is
   'Trigger: bokføringsloven section 13 in the database: issued documents are neither changed nor deleted.';
 
+create or replace function app.refuse_history_change() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform app.refuse('invoice_immutable', 'This row is history; it is neither changed nor deleted.');
+  return null;
+end
+$$;
+comment on function app.refuse_history_change() is 'Trigger: rows that are only ever added.';
+
 create or replace trigger invoices_protect_issued before update or delete on invoices
-  for each row execute function app.protect_issued_invoice();
+  for each row execute function app.protect_issued_document();
+create or replace trigger credit_notes_protect_issued before update or delete on credit_notes
+  for each row execute function app.protect_issued_document();
+create or replace trigger allocations_refuse_change before update or delete on allocations
+  for each row execute function app.refuse_history_change();
 create or replace trigger invoices_touch_updated_at before update on invoices
+  for each row execute function app.touch_updated_at();
+create or replace trigger billing_profiles_touch_updated_at before update on billing_profiles
   for each row execute function app.touch_updated_at();
 create or replace trigger legal_entities_touch_updated_at before update on legal_entities
   for each row execute function app.touch_updated_at();
 -- The document itself is immutable and stays; the audit tells what happened to it.
 select app.audit_table(
   'public.invoices', 'invoice',
-  '{organization_id,subscription_id,legal_entity_id,kind,invoice_number,invoice_date,due_date,issued_at,kid,period_start,period_end,billed_at,subtotal,tax_rate,tax_amount,total,currency,status,paid_at,stripe_invoice_id,payment_method}',
-  p_ignored => '{created_at}',
-  p_verbs => '{insert:drafted,invoice_number:issued,status=paid:paid,status=overdue:overdue,status=void:voided}'
+  '{organization_id,subscription_id,legal_entity_id,kind,invoice_number,invoice_date,due_date,issued_at,sent_at,kid,period_start,period_end,billed_at,subtotal,tax_rate,tax_amount,total,currency,tax_amount_nok,exchange_rate,status,paid_at,stripe_invoice_id,payment_method,amount_credited,amount_settled}',
+  p_ignored => '{created_at,amount_due}',
+  p_verbs => '{insert:drafted,invoice_number:issued,status=paid:paid,status=credited:credited,status=sent:sent,status=overdue:overdue,status=void:voided,amount_settled:settled}'
+);
+select app.audit_table(
+  'public.credit_notes', 'credit_note',
+  '{organization_id,invoice_id,legal_entity_id,credit_note_number,credit_note_date,issued_at,sent_at,reason,period_start,period_end,subtotal,tax_amount,total,currency,tax_amount_nok,exchange_rate,status,amount_allocated}',
+  p_ignored => '{created_at,amount_open}',
+  p_verbs => '{insert:drafted,credit_note_number:issued,status=sent:sent,amount_allocated:allocated}'
+);
+select app.audit_table(
+  'public.payments', 'payment',
+  '{organization_id,received_on,amount,currency,method,reference,amount_allocated,reversed_at,reversal_reason}',
+  p_ignored => '{created_at,amount_open}',
+  p_verbs => '{insert:entered,reversed_at:reversed,amount_allocated:allocated}'
+);
+select app.audit_table(
+  'public.billing_profiles', 'billing_profile',
+  '{organization_id,legal_entity_id,vat_area,vat_treatment,exemption_reason,einvoice,order_reference,payment_days}',
+  p_ignored => '{created_at}'
 );
 select app.audit_table(
   'public.legal_entities', 'seller',
-  '{is_specimen,name,org_number,vat_registered,in_business_register,address,postal_code,city,country,email,phone,website,bank_account,iban,bic,time_zone,invoice_prefix,payment_days}',
+  '{is_specimen,name,org_number,vat_registered,in_business_register,address,postal_code,city,country,email,phone,website,bank_account,iban,bic,time_zone,invoice_prefix,credit_note_prefix,payment_days}',
   p_ignored => '{created_at}', p_owner => ''
 );
 
@@ -630,36 +1314,538 @@ insert into legal_entities (
   'https://example.com', '12345678903'
 ) on conflict (id) do nothing;
 
+-- Credit notes: what of an invoice can still be credited, and the document that does it.
+
+create or replace function app.creditable_lines(p_invoice public.invoices) returns jsonb
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(jsonb_agg(
+    l || jsonb_build_object('credits_line', (l ->> 'line')::integer, 'amount', (l ->> 'amount')::numeric - coalesce(c.credited, 0))
+    order by (l ->> 'line')::integer
+  ), '[]')
+  from jsonb_array_elements(p_invoice.line_items) l
+  left join (
+    select (k ->> 'credits_line')::integer as line, sum((k ->> 'amount')::numeric) as credited
+    from public.credit_notes n, jsonb_array_elements(n.line_items) k
+    where n.organization_id = p_invoice.organization_id and n.invoice_id = p_invoice.id
+    group by 1
+  ) c on c.line = (l ->> 'line')::integer
+  where (l ->> 'amount')::numeric <> coalesce(c.credited, 0)
+$$;
+comment on function app.creditable_lines(public.invoices) is
+  'The lines of an invoice with the amounts that no credit note took back yet.';
+
+create or replace function app.lines_to_credit(p_left jsonb, p_lines jsonb, p_amount numeric, p_currency text)
+returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_asked jsonb;
+  v_line jsonb;
+  v_amount numeric;
+  v_lines jsonb := '[]'::jsonb;
+  v_sum constant numeric := (
+    select sum((l ->> 'amount')::numeric) from jsonb_array_elements(p_left) l
+  );
+begin
+  if p_amount is not null then
+    if p_lines is not null or not (p_amount > 0 and p_amount = app.round_money(p_amount, p_currency)) then
+      perform app.refuse('credit_invalid', 'Name lines, or one amount above zero in the digits of the currency.');
+    end if;
+    if p_amount > coalesce(v_sum, 0) then
+      perform app.refuse('credit_exceeds_invoice', format('At most %s without VAT can still be credited.', coalesce(v_sum, 0)));
+    end if;
+    -- By its share of what is left; the running total is rounded, so that the parts are the amount to the øre.
+    return (select jsonb_agg(s.l || jsonb_build_object('amount', s.share) order by s.n) from (
+      select l, n, app.round_money(p_amount * sum((l ->> 'amount')::numeric) over (order by n) / v_sum, p_currency)
+        - app.round_money(p_amount * (sum((l ->> 'amount')::numeric) over (order by n) - (l ->> 'amount')::numeric) / v_sum, p_currency)
+        as share
+      from jsonb_array_elements(p_left) with ordinality e(l, n)
+    ) s where s.share <> 0);
+  end if;
+  if p_lines is null then
+    return p_left;
+  end if;
+  for v_asked in select value from jsonb_array_elements(p_lines) loop
+    select l into v_line from jsonb_array_elements(p_left) l where (l ->> 'line')::integer = (v_asked ->> 'line')::integer;
+    v_amount := coalesce((v_asked ->> 'amount')::numeric, (v_line ->> 'amount')::numeric);
+    if v_line is null or v_lines @> jsonb_build_array(jsonb_build_object('credits_line', v_line -> 'line')) then
+      perform app.refuse('credit_exceeds_invoice', format(
+        'Line %s is not on the invoice, was named twice, or is credited in full already.', coalesce(v_asked ->> 'line', '?')
+      ));
+    end if;
+    if v_amount = 0 or v_amount <> app.round_money(v_amount, p_currency) then
+      perform app.refuse('credit_invalid', 'An amount is credited in the digits of its currency, and is not zero.');
+    end if;
+    if sign(v_amount) <> sign((v_line ->> 'amount')::numeric) or abs(v_amount) > abs((v_line ->> 'amount')::numeric) then
+      perform app.refuse('credit_exceeds_invoice', format(
+        'Of line %s at most %s can still be credited.', v_line ->> 'line', v_line ->> 'amount'
+      ));
+    end if;
+    v_lines := v_lines || jsonb_build_array(
+      v_line || (v_asked - '{line,amount}'::text[]) || jsonb_build_object('amount', v_amount)
+    );
+  end loop;
+  return v_lines;
+end
+$$;
+comment on function app.lines_to_credit(jsonb, jsonb, numeric, text) is
+  'Of what is left of an invoice: everything, the named lines with their amounts, or an amount spread over all of them.';
+
+create or replace function app.tax_to_credit(p_invoice public.invoices, p_lines jsonb) returns jsonb
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  -- The credit that takes the last of a category takes the last of its VAT: roundings of parts must not remain.
+  select jsonb_agg(
+    (t - '{taxable,tax,tax_nok}'::text[]) || jsonb_strip_nulls(jsonb_build_object(
+      'taxable', a.taxable, 'tax', a.tax,
+      'tax_nok', case
+        when p_invoice.exchange_rate is null then null
+        when a.taxable = a.left_taxable then (t ->> 'tax_nok')::numeric - a.done_nok
+        else round(a.tax * p_invoice.exchange_rate, 2) end
+    )) order by n
+  )
+  from jsonb_array_elements(p_invoice.tax_lines) with ordinality e(t, n)
+  cross join lateral (
+    select coalesce(sum((k ->> 'taxable')::numeric), 0) as done_taxable, coalesce(sum((k ->> 'tax')::numeric), 0) as done_tax,
+      coalesce(sum((k ->> 'tax_nok')::numeric), 0) as done_nok
+    from public.credit_notes c, jsonb_array_elements(c.tax_lines) k
+    where c.organization_id = p_invoice.organization_id and c.invoice_id = p_invoice.id
+      and k ->> 'category' = t ->> 'category' and (k ->> 'rate')::numeric = (t ->> 'rate')::numeric
+  ) d
+  cross join lateral (
+    select sum((l ->> 'amount')::numeric) as taxable, (t ->> 'taxable')::numeric - d.done_taxable as left_taxable
+    from jsonb_array_elements(p_lines) l
+    where l ->> 'tax_category' = t ->> 'category' and (l ->> 'tax_rate')::numeric = (t ->> 'rate')::numeric
+  ) s
+  cross join lateral (
+    select s.taxable, s.left_taxable, d.done_nok, case
+      when s.taxable = s.left_taxable then (t ->> 'tax')::numeric - d.done_tax
+      else least(
+        app.round_money(s.taxable * (t ->> 'rate')::numeric / 100, p_invoice.currency), (t ->> 'tax')::numeric - d.done_tax
+      ) end as tax
+  ) a
+  where a.taxable is not null
+$$;
+comment on function app.tax_to_credit(public.invoices, jsonb) is 'VAT of a credit by category and rate, at the invoice''s rates.';
+
+create or replace function app.draft_credit_note(
+  p_invoice_id uuid, p_reason text, p_lines jsonb default null, p_date date default null, p_amount numeric default null
+) returns uuid
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_invoice public.invoices;
+  v_left jsonb;
+  v_lines jsonb;
+  v_tax jsonb;
+  v_taxable numeric;
+  v_tax_amount numeric;
+  v_id uuid;
+begin
+  -- Whoever credits the same invoice waits here, and then sees what this one took.
+  select * into v_invoice from public.invoices i where i.id = p_invoice_id for no key update;
+  if not found or v_invoice.status in ('draft', 'void') then
+    perform app.refuse('invoice_not_issued', 'Only an issued invoice can be credited.');
+  end if;
+  v_left := app.creditable_lines(v_invoice);
+  if v_left = '[]' then
+    perform app.refuse('credit_exceeds_invoice', 'The whole invoice is credited already.');
+  end if;
+  v_lines := app.lines_to_credit(v_left, p_lines, p_amount, v_invoice.currency);
+  -- A part of a line is one unit of so much: quantity times price has to be the amount (EHF R120).
+  select jsonb_agg(
+    case when l -> 'amount' = v_invoice.line_items -> ((l ->> 'credits_line')::integer - 1) -> 'amount' then l
+    else l || jsonb_build_object('quantity', sign((l ->> 'amount')::numeric), 'unit', 'unit', 'unit_price',
+      abs((l ->> 'amount')::numeric)) - '{base_quantity,impressions,included}'::text[] end
+    || jsonb_build_object('line', n) order by n
+  ) into v_lines from jsonb_array_elements(v_lines) with ordinality e(l, n);
+  v_tax := app.tax_to_credit(v_invoice, v_lines);
+  select sum((t ->> 'taxable')::numeric), sum((t ->> 'tax')::numeric) into v_taxable, v_tax_amount
+  from jsonb_array_elements(v_tax) t;
+  if v_taxable <= 0 then
+    perform app.refuse('credit_invalid', 'A credit note takes back more than it asks for.');
+  end if;
+  insert into public.credit_notes (
+    organization_id, invoice_id, legal_entity_id, credit_note_date, reason, period_start, period_end, subtotal,
+    tax_amount, total, currency, tax_amount_nok, exchange_rate, exchange_rate_on, exchange_rate_source, line_items,
+    tax_lines, seller, buyer, language
+  )
+  select v_invoice.organization_id, v_invoice.id, v_invoice.legal_entity_id,
+    greatest(coalesce(p_date, (app.now() at time zone 'Europe/Oslo')::date), v_invoice.invoice_date), p_reason,
+    min((l ->> 'period_start')::date), max((l ->> 'period_end')::date), v_taxable, v_tax_amount,
+    v_taxable + v_tax_amount, v_invoice.currency,
+    case when v_invoice.currency = 'NOK' then v_tax_amount
+      else (select sum((t ->> 'tax_nok')::numeric) from jsonb_array_elements(v_tax) t) end,
+    v_invoice.exchange_rate, v_invoice.exchange_rate_on, v_invoice.exchange_rate_source, v_lines, v_tax,
+    v_invoice.seller, v_invoice.buyer, v_invoice.language
+  from jsonb_array_elements(v_lines) l
+  returning id into v_id;
+  return v_id;
+end
+$$;
+comment on function app.draft_credit_note(uuid, text, jsonb, date, numeric) is
+  'A credit note without number for what is left of an invoice, for [{"line": 1, "amount": 12.50}], or for an amount without VAT.';
+
+create or replace function app.issue_credit_note(p_credit_note_id uuid) returns text
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_note public.credit_notes;
+  v_series text;
+  v_number text;
+begin
+  select * into v_note from public.credit_notes c where c.id = p_credit_note_id for update;
+  if not found or v_note.status <> 'draft' then
+    perform app.refuse('invoice_not_draft', 'Only a draft can be issued.');
+  end if;
+  select e.credit_note_prefix || '-' || to_char(v_note.credit_note_date, 'YYYY') into strict v_series
+  from public.legal_entities e where e.id = v_note.legal_entity_id;
+  v_number := v_series || '-' || app.padded(app.next_number(v_note.legal_entity_id, v_series));
+  update public.credit_notes set status = 'issued', issued_at = app.now(), credit_note_number = v_number
+  where id = p_credit_note_id;
+  -- First what the invoice itself still asks for; the rest waits for the customer's next one.
+  perform app.allocate(v_note.invoice_id, null, p_credit_note_id);
+  return v_number;
+end
+$$;
+comment on function app.issue_credit_note(uuid) is
+  'Gives a credit note the next number of its series and sets it off against its invoice; call it last, before invoices are issued.';
+
+create or replace function app.credit_invoice(
+  p_invoice_id uuid, p_reason text, p_lines jsonb default null, p_date date default null, p_amount numeric default null
+) returns uuid
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id constant uuid := app.draft_credit_note(p_invoice_id, p_reason, p_lines, p_date, p_amount);
+begin
+  perform app.issue_credit_note(v_id);
+  return v_id;
+end
+$$;
+comment on function app.credit_invoice(uuid, text, jsonb, date, numeric) is
+  'Credits an issued invoice: all that is left, lines of it ([{"line": 1, "amount": 12.50}]), or an amount without VAT; returns the credit note''s id.';
+
+create or replace function app.count_credit() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- invoices_credited_check refuses what is more than the invoice; the update takes the row's lock.
+  update public.invoices i set amount_credited = i.amount_credited + new.total where i.id = new.invoice_id;
+  return null;
+end
+$$;
+comment on function app.count_credit() is 'Trigger: an invoice knows how much of it is credited, and refuses more.';
+
+create or replace trigger credit_notes_count_credit after insert on credit_notes
+  for each row execute function app.count_credit();
+
+-- What settles invoices: allocations of payments and credit notes, and the status that follows.
+
+create or replace function app.settle_allocation() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_paid numeric;
+  v_paid_on date;
+begin
+  -- The checks of the three rows refuse an allocation that is more than any of them has.
+  if new.payment_id is not null then
+    update public.payments p set amount_allocated = p.amount_allocated + new.amount where p.id = new.payment_id;
+  else
+    update public.credit_notes c set amount_allocated = c.amount_allocated + new.amount where c.id = new.credit_note_id;
+  end if;
+  select coalesce(sum(a.amount), 0), max(p.received_on) into v_paid, v_paid_on
+  from public.allocations a join public.payments p on p.id = a.payment_id
+  where a.organization_id = new.organization_id and a.invoice_id = new.invoice_id;
+  update public.invoices i set
+    amount_settled = i.amount_settled + new.amount,
+    status = case
+      when i.amount_settled + new.amount < i.total then case
+        when i.due_date < (app.now() at time zone 'Europe/Oslo')::date then 'overdue'
+        when i.sent_at is not null then 'sent' else 'issued' end
+      when v_paid > 0 then 'paid' else 'credited' end,
+    paid_at = case when i.amount_settled + new.amount >= i.total and v_paid > 0 then v_paid_on::timestamp at time zone 'Europe/Oslo' end
+  where i.id = new.invoice_id;
+  return null;
+end
+$$;
+comment on function app.settle_allocation() is 'Trigger: an invoice''s status follows what was set off against it.';
+
+create or replace trigger allocations_settle after insert on allocations
+  for each row execute function app.settle_allocation();
+
+create or replace function app.allocate(
+  p_invoice_id uuid, p_payment_id uuid default null, p_credit_note_id uuid default null, p_amount numeric default null
+) returns numeric
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_invoice public.invoices;
+  v_open numeric;
+  v_currency text;
+  v_amount numeric;
+begin
+  -- Always the invoice first: two that settle the same one wait here, and nobody waits in a circle.
+  select * into v_invoice from public.invoices i where i.id = p_invoice_id for no key update;
+  if not found or v_invoice.status in ('draft', 'void') then
+    perform app.refuse('invoice_not_issued', 'Only an issued invoice can be settled.');
+  end if;
+  if p_payment_id is not null then
+    select p.amount - p.amount_allocated, p.currency into v_open, v_currency from public.payments p
+    where p.id = p_payment_id and p.organization_id = v_invoice.organization_id and p.reversed_at is null for update;
+  else
+    select c.total - c.amount_allocated, c.currency into v_open, v_currency from public.credit_notes c
+    where c.id = p_credit_note_id and c.organization_id = v_invoice.organization_id and c.status <> 'draft' for update;
+  end if;
+  if v_currency is distinct from v_invoice.currency then
+    perform app.refuse('allocation_invalid', 'A payment or credit note settles invoices of its own customer and currency.');
+  end if;
+  v_amount := coalesce(p_amount, least(v_open, v_invoice.total - v_invoice.amount_settled));
+  if v_amount < 0 or (v_amount = 0 and p_amount is not null)
+    or v_amount > least(v_open, v_invoice.total - v_invoice.amount_settled)
+  then
+    perform app.refuse('allocation_invalid', format(
+      'At most %s can be set off: %s is open on the invoice, %s on the other side.',
+      least(v_open, v_invoice.total - v_invoice.amount_settled), v_invoice.total - v_invoice.amount_settled, v_open
+    ));
+  end if;
+  if v_amount > 0 then
+    insert into public.allocations (organization_id, invoice_id, payment_id, credit_note_id, amount)
+    values (v_invoice.organization_id, p_invoice_id, p_payment_id, p_credit_note_id, v_amount);
+  end if;
+  return v_amount;
+end
+$$;
+comment on function app.allocate(uuid, uuid, uuid, numeric) is
+  'Sets a payment or credit note off against an invoice, as far as both are open or by an amount; returns how much.';
+
+create or replace function app.apply_balance(p_organization_id uuid, p_invoice_id uuid) returns numeric
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_source record;
+  v_applied numeric := 0;
+  v_currency text;
+begin
+  select i.currency into v_currency from public.invoices i where i.id = p_invoice_id;
+  for v_source in
+    select c.id as credit_note_id, null::uuid as payment_id, c.issued_at as at from public.credit_notes c
+    where c.organization_id = p_organization_id and c.amount_allocated < c.total and c.status <> 'draft' and c.currency = v_currency
+    union all
+    select null, p.id, p.created_at from public.payments p
+    where p.organization_id = p_organization_id and p.amount_allocated < p.amount and p.reversed_at is null
+      and p.currency = v_currency
+    order by 3, 1, 2
+  loop
+    v_applied := v_applied + app.allocate(p_invoice_id, v_source.payment_id, v_source.credit_note_id);
+  end loop;
+  return v_applied;
+end
+$$;
+comment on function app.apply_balance(uuid, uuid) is
+  'Sets off what a customer has to its credit against an invoice, oldest first; returns how much.';
+
+create or replace function app.enter_payment(
+  p_organization_id uuid, p_amount numeric, p_currency text, p_received_on date, p_reference text,
+  p_method text default 'bank_transfer', p_invoice_id uuid default null
+) returns uuid
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id uuid;
+  v_invoice_id uuid;
+begin
+  if p_received_on > (app.now() at time zone 'Europe/Oslo')::date then
+    perform app.refuse('payment_invalid', 'Money is entered once it has arrived: the day lies in the future.');
+  end if;
+  if coalesce(p_amount, 0) <= 0 or p_amount <> app.round_money(p_amount, p_currency) then
+    perform app.refuse('payment_invalid', 'A payment is above zero, in the digits of a known currency.');
+  end if;
+  insert into public.payments (organization_id, amount, currency, received_on, reference, method)
+  values (p_organization_id, p_amount, p_currency, p_received_on, p_reference, p_method) returning id into v_id;
+  if p_invoice_id is not null then
+    perform app.allocate(p_invoice_id, v_id);
+  end if;
+  -- What is left pays the oldest invoices, as a bank would expect.
+  for v_invoice_id in
+    select i.id from public.invoices i
+    where i.organization_id = p_organization_id and i.status in ('issued', 'sent', 'overdue') and i.currency = p_currency
+    order by i.due_date, i.invoice_number
+  loop
+    exit when (select p.amount_allocated = p.amount from public.payments p where p.id = v_id);
+    perform app.allocate(v_invoice_id, v_id);
+  end loop;
+  return v_id;
+end
+$$;
+comment on function app.enter_payment(uuid, numeric, text, date, text, text, uuid) is
+  'Enters money that arrived, once for each reference, and pays the named invoice and then the oldest open ones.';
+
+create or replace function app.reverse_payment(p_payment_id uuid, p_reason text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- The invoices first, as everywhere.
+  perform from public.invoices i where i.id in (
+    select a.invoice_id from public.allocations a where a.payment_id = p_payment_id
+  ) order by i.id for no key update;
+  update public.payments p set reversed_at = app.now(), reversal_reason = p_reason
+  where p.id = p_payment_id and p.reversed_at is null;
+  if not found then
+    perform app.refuse('payment_invalid', 'There is no such payment, or it was taken back already.');
+  end if;
+  insert into public.allocations (organization_id, invoice_id, payment_id, amount)
+  select a.organization_id, a.invoice_id, a.payment_id, -sum(a.amount) from public.allocations a
+  where a.payment_id = p_payment_id group by 1, 2, 3 having sum(a.amount) <> 0;
+end
+$$;
+comment on function app.reverse_payment(uuid, text) is
+  'Takes a payment back that was wrong or bounced; its invoices are open again.';
+
+create or replace function app.mark_overdue(p_limit integer default 10000) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_marked integer;
+begin
+  update public.invoices i set status = 'overdue'
+  where i.id in (
+    select d.id from public.invoices d
+    where d.status in ('issued', 'sent') and d.due_date < (app.now() at time zone 'Europe/Oslo')::date
+    order by d.due_date limit p_limit for update skip locked
+  );
+  get diagnostics v_marked = row_count;
+  return v_marked;
+end
+$$;
+comment on function app.mark_overdue(integer) is 'Marks invoices whose due date has passed; returns how many.';
+
 -- Who may see invoices: admins and owners of the organization, and the organization itself.
 
 revoke execute on function
-  app.tax_for(text, date, boolean), app.mod10(text), calculate_monthly_bill(uuid, timestamptz),
-  app.rate_usage(public.subscription_terms, bigint, bigint), app.usage_parts(uuid, timestamptz, timestamptz),
-  app.bill_usage(public.subscriptions, timestamptz, timestamptz), app.bill_fee(public.subscriptions, timestamptz),
+  app.check_currency(text),
+  app.is_org_number(text),
+  app.buyer_snapshot(uuid),
+  app.seller_snapshot(public.legal_entities),
+  app.tax_code_of(boolean, jsonb, text),
+  app.tax_rate_on(text, date),
+  app.exchange_rate_on(text, date),
+  app.lines_with_tax(jsonb, boolean, jsonb, date),
+  app.tax_lines_of(jsonb, text, numeric, date, text),
+  app.late_interest(uuid, date),
+  app.sale_of(uuid, jsonb, text, date),
+  app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb),
+  app.bill_lines(uuid, timestamptz, text),
+  app.draft_invoice(public.subscriptions, date),
+  app.draft_manual_invoice(uuid, jsonb, text, date, jsonb),
+  app.bill_subscription(uuid, date),
+  app.check_parties(jsonb, jsonb, jsonb),
+  app.next_number(text, text),
+  app.padded(bigint),
+  app.issue_invoice(uuid),
+  app.complete_invoice(public.invoices),
+  app.void_invoice(uuid),
+  app.protect_issued_document(),
+  app.refuse_history_change(),
+  app.creditable_lines(public.invoices),
+  app.lines_to_credit(jsonb, jsonb, numeric, text),
+  app.tax_to_credit(public.invoices, jsonb),
+  app.draft_credit_note(uuid, text, jsonb, date, numeric),
+  app.issue_credit_note(uuid),
+  app.credit_invoice(uuid, text, jsonb, date, numeric),
+  app.count_credit(),
+  app.settle_allocation(),
+  app.allocate(uuid, uuid, uuid, numeric),
+  app.apply_balance(uuid, uuid),
+  app.enter_payment(uuid, numeric, text, date, text, text, uuid),
+  app.reverse_payment(uuid, text),
+  app.mark_overdue(integer),
+  app.rate_usage(public.subscription_terms, bigint, bigint),
+  app.usage_parts(uuid, timestamptz, timestamptz),
+  app.bill_usage(public.subscriptions, timestamptz, timestamptz),
+  app.bill_fee(public.subscriptions, timestamptz),
   app.bill_adjustments(uuid, timestamptz, boolean),
   app.bill_discounts(public.subscriptions, timestamptz, numeric, timestamptz, timestamptz),
   app.net_fee(uuid, timestamptz),
-  app.draft_invoice(public.subscriptions, date), app.bill_subscription(uuid, date), app.issue_invoice(uuid), app.protect_issued_invoice()
+  app.mod10(text), calculate_monthly_bill(uuid, timestamptz)
 from public;
 grant execute on function
-  app.tax_for(text, date, boolean), app.mod10(text), calculate_monthly_bill(uuid, timestamptz),
-  app.rate_usage(public.subscription_terms, bigint, bigint), app.usage_parts(uuid, timestamptz, timestamptz),
-  app.bill_usage(public.subscriptions, timestamptz, timestamptz), app.bill_fee(public.subscriptions, timestamptz),
+  app.check_currency(text),
+  app.is_org_number(text),
+  app.buyer_snapshot(uuid),
+  app.seller_snapshot(public.legal_entities),
+  app.tax_code_of(boolean, jsonb, text),
+  app.tax_rate_on(text, date),
+  app.exchange_rate_on(text, date),
+  app.lines_with_tax(jsonb, boolean, jsonb, date),
+  app.tax_lines_of(jsonb, text, numeric, date, text),
+  app.late_interest(uuid, date),
+  app.sale_of(uuid, jsonb, text, date),
+  app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb),
+  app.bill_lines(uuid, timestamptz, text),
+  app.draft_invoice(public.subscriptions, date),
+  app.draft_manual_invoice(uuid, jsonb, text, date, jsonb),
+  app.bill_subscription(uuid, date),
+  app.check_parties(jsonb, jsonb, jsonb),
+  app.next_number(text, text),
+  app.padded(bigint),
+  app.issue_invoice(uuid),
+  app.complete_invoice(public.invoices),
+  app.void_invoice(uuid),
+  app.protect_issued_document(),
+  app.refuse_history_change(),
+  app.creditable_lines(public.invoices),
+  app.lines_to_credit(jsonb, jsonb, numeric, text),
+  app.tax_to_credit(public.invoices, jsonb),
+  app.draft_credit_note(uuid, text, jsonb, date, numeric),
+  app.issue_credit_note(uuid),
+  app.credit_invoice(uuid, text, jsonb, date, numeric),
+  app.count_credit(),
+  app.settle_allocation(),
+  app.allocate(uuid, uuid, uuid, numeric),
+  app.apply_balance(uuid, uuid),
+  app.enter_payment(uuid, numeric, text, date, text, text, uuid),
+  app.reverse_payment(uuid, text),
+  app.mark_overdue(integer),
+  app.rate_usage(public.subscription_terms, bigint, bigint),
+  app.usage_parts(uuid, timestamptz, timestamptz),
+  app.bill_usage(public.subscriptions, timestamptz, timestamptz),
+  app.bill_fee(public.subscriptions, timestamptz),
   app.bill_adjustments(uuid, timestamptz, boolean),
   app.bill_discounts(public.subscriptions, timestamptz, numeric, timestamptz, timestamptz),
   app.net_fee(uuid, timestamptz),
-  app.draft_invoice(public.subscriptions, date), app.bill_subscription(uuid, date), app.issue_invoice(uuid), app.protect_issued_invoice()
+  app.mod10(text), calculate_monthly_bill(uuid, timestamptz)
 to service_role;
 
-revoke all on legal_entities, invoice_counters, invoices from public, anon, authenticated, service_role, tenant;
-grant select, insert, update on legal_entities, invoice_counters to service_role;
+revoke all on
+  legal_entities, invoice_counters, invoices, credit_notes, payments, allocations, invoice_documents, billed_usage,
+  billing_profiles, tax_rates, exchange_rates, late_interest_rates
+from public, anon, authenticated, service_role, tenant;
+grant select, insert, update on
+  legal_entities, invoice_counters, credit_notes, payments, invoice_documents, billed_usage, billing_profiles,
+  tax_rates, exchange_rates, late_interest_rates
+to service_role;
+grant select, insert on allocations to service_role;
 grant select, insert, update, delete on invoices to service_role;
-grant select on invoices to authenticated, tenant;
+grant select on invoices, credit_notes, payments, allocations, billing_profiles to authenticated, tenant;
 
 drop policy if exists "The platform keeps the sellers" on legal_entities;
 create policy "The platform keeps the sellers" on legal_entities to service_role using (true) with check (true);
 drop policy if exists "The platform counts invoices" on invoice_counters;
 create policy "The platform counts invoices" on invoice_counters to service_role using (true) with check (true);
+drop policy if exists "The platform keeps the VAT rates" on tax_rates;
+create policy "The platform keeps the VAT rates" on tax_rates to service_role using (true) with check (true);
+drop policy if exists "The platform keeps the exchange rates" on exchange_rates;
+create policy "The platform keeps the exchange rates" on exchange_rates to service_role using (true) with check (true);
+drop policy if exists "The platform keeps the late interest" on late_interest_rates;
+create policy "The platform keeps the late interest" on late_interest_rates to service_role using (true) with check (true);
+drop policy if exists "The platform knows what was billed" on billed_usage;
+create policy "The platform knows what was billed" on billed_usage to service_role using (true) with check (true);
+drop policy if exists "The platform stores documents" on invoice_documents;
+create policy "The platform stores documents" on invoice_documents to service_role using (true) with check (true);
+
 drop policy if exists "The platform acts on every invoice" on invoices;
 create policy "The platform acts on every invoice" on invoices to service_role using (true) with check (true);
 drop policy if exists "Admins see their organization's issued invoices" on invoices;
@@ -673,3 +1859,59 @@ drop policy if exists "An organization sees its issued invoices" on invoices;
 create policy "An organization sees its issued invoices" on invoices
   for select to tenant
   using (organization_id = any (app.visible_organizations()) and status not in ('draft', 'void'));
+
+drop policy if exists "The platform acts on every credit notes" on credit_notes;
+create policy "The platform acts on every credit notes" on credit_notes to service_role using (true) with check (true);
+drop policy if exists "Admins see their organization's issued credit notes" on credit_notes;
+create policy "Admins see their organization's issued credit notes" on credit_notes
+  for select to authenticated
+  using (
+    (organization_id = any (array(select app.my_organizations('admin'))) and status <> 'draft')
+    or (select app.is_operator())
+  );
+drop policy if exists "An organization sees its issued credit notes" on credit_notes;
+create policy "An organization sees its issued credit notes" on credit_notes
+  for select to tenant
+  using (organization_id = any (app.visible_organizations()) and status <> 'draft');
+
+drop policy if exists "The platform acts on every payments" on payments;
+create policy "The platform acts on every payments" on payments to service_role using (true) with check (true);
+drop policy if exists "Admins see their organization's payments" on payments;
+create policy "Admins see their organization's payments" on payments
+  for select to authenticated
+  using (
+    (organization_id = any (array(select app.my_organizations('admin'))))
+    or (select app.is_operator())
+  );
+drop policy if exists "An organization sees its payments" on payments;
+create policy "An organization sees its payments" on payments
+  for select to tenant
+  using (organization_id = any (app.visible_organizations()));
+
+drop policy if exists "The platform acts on every allocations" on allocations;
+create policy "The platform acts on every allocations" on allocations to service_role using (true) with check (true);
+drop policy if exists "Admins see their organization's allocations" on allocations;
+create policy "Admins see their organization's allocations" on allocations
+  for select to authenticated
+  using (
+    (organization_id = any (array(select app.my_organizations('admin'))))
+    or (select app.is_operator())
+  );
+drop policy if exists "An organization sees its allocations" on allocations;
+create policy "An organization sees its allocations" on allocations
+  for select to tenant
+  using (organization_id = any (app.visible_organizations()));
+
+drop policy if exists "The platform acts on every billing profile" on billing_profiles;
+create policy "The platform acts on every billing profile" on billing_profiles to service_role using (true) with check (true);
+drop policy if exists "Admins see their organization's billing profile" on billing_profiles;
+create policy "Admins see their organization's billing profile" on billing_profiles
+  for select to authenticated
+  using (
+    (organization_id = any (array(select app.my_organizations('admin'))))
+    or (select app.is_operator())
+  );
+drop policy if exists "An organization sees its billing profile" on billing_profiles;
+create policy "An organization sees its billing profile" on billing_profiles
+  for select to tenant
+  using (organization_id = any (app.visible_organizations()));

@@ -11,8 +11,9 @@ from uuid import UUID
 import msgspec
 
 from aurora.core.errors import AuroraError, Conflict, Invalid, NotFound
+from aurora.features.invoices import refusals as refusals  # noqa: PLC0414 - their codes are ours
 
-InvoiceStatus = Literal["draft", "sent", "paid", "overdue", "void"]
+InvoiceStatus = Literal["draft", "issued", "sent", "paid", "credited", "overdue", "void"]
 
 
 class LineItem(msgspec.Struct, frozen=True, kw_only=True):

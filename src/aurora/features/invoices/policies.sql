@@ -1,33 +1,127 @@
 -- Who may see invoices: admins and owners of the organization, and the organization itself.
 
 revoke execute on function
-  app.tax_for(text, date, boolean), app.mod10(text), calculate_monthly_bill(uuid, timestamptz),
-  app.rate_usage(public.subscription_terms, bigint, bigint), app.usage_parts(uuid, timestamptz, timestamptz),
-  app.bill_usage(public.subscriptions, timestamptz, timestamptz), app.bill_fee(public.subscriptions, timestamptz),
+  app.check_currency(text),
+  app.is_org_number(text),
+  app.buyer_snapshot(uuid),
+  app.seller_snapshot(public.legal_entities),
+  app.tax_code_of(boolean, jsonb, text),
+  app.tax_rate_on(text, date),
+  app.exchange_rate_on(text, date),
+  app.lines_with_tax(jsonb, boolean, jsonb, date),
+  app.tax_lines_of(jsonb, text, numeric, date, text),
+  app.late_interest(uuid, date),
+  app.sale_of(uuid, jsonb, text, date),
+  app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb),
+  app.bill_lines(uuid, timestamptz, text),
+  app.draft_invoice(public.subscriptions, date),
+  app.draft_manual_invoice(uuid, jsonb, text, date, jsonb),
+  app.bill_subscription(uuid, date),
+  app.check_parties(jsonb, jsonb, jsonb),
+  app.next_number(text, text),
+  app.padded(bigint),
+  app.issue_invoice(uuid),
+  app.complete_invoice(public.invoices),
+  app.void_invoice(uuid),
+  app.protect_issued_document(),
+  app.refuse_history_change(),
+  app.creditable_lines(public.invoices),
+  app.lines_to_credit(jsonb, jsonb, numeric, text),
+  app.tax_to_credit(public.invoices, jsonb),
+  app.draft_credit_note(uuid, text, jsonb, date, numeric),
+  app.issue_credit_note(uuid),
+  app.credit_invoice(uuid, text, jsonb, date, numeric),
+  app.count_credit(),
+  app.settle_allocation(),
+  app.allocate(uuid, uuid, uuid, numeric),
+  app.apply_balance(uuid, uuid),
+  app.enter_payment(uuid, numeric, text, date, text, text, uuid),
+  app.reverse_payment(uuid, text),
+  app.mark_overdue(integer),
+  app.rate_usage(public.subscription_terms, bigint, bigint),
+  app.usage_parts(uuid, timestamptz, timestamptz),
+  app.bill_usage(public.subscriptions, timestamptz, timestamptz),
+  app.bill_fee(public.subscriptions, timestamptz),
   app.bill_adjustments(uuid, timestamptz, boolean),
   app.bill_discounts(public.subscriptions, timestamptz, numeric, timestamptz, timestamptz),
   app.net_fee(uuid, timestamptz),
-  app.draft_invoice(public.subscriptions, date), app.bill_subscription(uuid, date), app.issue_invoice(uuid), app.protect_issued_invoice()
+  app.mod10(text), calculate_monthly_bill(uuid, timestamptz)
 from public;
 grant execute on function
-  app.tax_for(text, date, boolean), app.mod10(text), calculate_monthly_bill(uuid, timestamptz),
-  app.rate_usage(public.subscription_terms, bigint, bigint), app.usage_parts(uuid, timestamptz, timestamptz),
-  app.bill_usage(public.subscriptions, timestamptz, timestamptz), app.bill_fee(public.subscriptions, timestamptz),
+  app.check_currency(text),
+  app.is_org_number(text),
+  app.buyer_snapshot(uuid),
+  app.seller_snapshot(public.legal_entities),
+  app.tax_code_of(boolean, jsonb, text),
+  app.tax_rate_on(text, date),
+  app.exchange_rate_on(text, date),
+  app.lines_with_tax(jsonb, boolean, jsonb, date),
+  app.tax_lines_of(jsonb, text, numeric, date, text),
+  app.late_interest(uuid, date),
+  app.sale_of(uuid, jsonb, text, date),
+  app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb),
+  app.bill_lines(uuid, timestamptz, text),
+  app.draft_invoice(public.subscriptions, date),
+  app.draft_manual_invoice(uuid, jsonb, text, date, jsonb),
+  app.bill_subscription(uuid, date),
+  app.check_parties(jsonb, jsonb, jsonb),
+  app.next_number(text, text),
+  app.padded(bigint),
+  app.issue_invoice(uuid),
+  app.complete_invoice(public.invoices),
+  app.void_invoice(uuid),
+  app.protect_issued_document(),
+  app.refuse_history_change(),
+  app.creditable_lines(public.invoices),
+  app.lines_to_credit(jsonb, jsonb, numeric, text),
+  app.tax_to_credit(public.invoices, jsonb),
+  app.draft_credit_note(uuid, text, jsonb, date, numeric),
+  app.issue_credit_note(uuid),
+  app.credit_invoice(uuid, text, jsonb, date, numeric),
+  app.count_credit(),
+  app.settle_allocation(),
+  app.allocate(uuid, uuid, uuid, numeric),
+  app.apply_balance(uuid, uuid),
+  app.enter_payment(uuid, numeric, text, date, text, text, uuid),
+  app.reverse_payment(uuid, text),
+  app.mark_overdue(integer),
+  app.rate_usage(public.subscription_terms, bigint, bigint),
+  app.usage_parts(uuid, timestamptz, timestamptz),
+  app.bill_usage(public.subscriptions, timestamptz, timestamptz),
+  app.bill_fee(public.subscriptions, timestamptz),
   app.bill_adjustments(uuid, timestamptz, boolean),
   app.bill_discounts(public.subscriptions, timestamptz, numeric, timestamptz, timestamptz),
   app.net_fee(uuid, timestamptz),
-  app.draft_invoice(public.subscriptions, date), app.bill_subscription(uuid, date), app.issue_invoice(uuid), app.protect_issued_invoice()
+  app.mod10(text), calculate_monthly_bill(uuid, timestamptz)
 to service_role;
 
-revoke all on legal_entities, invoice_counters, invoices from public, anon, authenticated, service_role, tenant;
-grant select, insert, update on legal_entities, invoice_counters to service_role;
+revoke all on
+  legal_entities, invoice_counters, invoices, credit_notes, payments, allocations, invoice_documents, billed_usage,
+  billing_profiles, tax_rates, exchange_rates, late_interest_rates
+from public, anon, authenticated, service_role, tenant;
+grant select, insert, update on
+  legal_entities, invoice_counters, credit_notes, payments, invoice_documents, billed_usage, billing_profiles,
+  tax_rates, exchange_rates, late_interest_rates
+to service_role;
+grant select, insert on allocations to service_role;
 grant select, insert, update, delete on invoices to service_role;
-grant select on invoices to authenticated, tenant;
+grant select on invoices, credit_notes, payments, allocations, billing_profiles to authenticated, tenant;
 
 drop policy if exists "The platform keeps the sellers" on legal_entities;
 create policy "The platform keeps the sellers" on legal_entities to service_role using (true) with check (true);
 drop policy if exists "The platform counts invoices" on invoice_counters;
 create policy "The platform counts invoices" on invoice_counters to service_role using (true) with check (true);
+drop policy if exists "The platform keeps the VAT rates" on tax_rates;
+create policy "The platform keeps the VAT rates" on tax_rates to service_role using (true) with check (true);
+drop policy if exists "The platform keeps the exchange rates" on exchange_rates;
+create policy "The platform keeps the exchange rates" on exchange_rates to service_role using (true) with check (true);
+drop policy if exists "The platform keeps the late interest" on late_interest_rates;
+create policy "The platform keeps the late interest" on late_interest_rates to service_role using (true) with check (true);
+drop policy if exists "The platform knows what was billed" on billed_usage;
+create policy "The platform knows what was billed" on billed_usage to service_role using (true) with check (true);
+drop policy if exists "The platform stores documents" on invoice_documents;
+create policy "The platform stores documents" on invoice_documents to service_role using (true) with check (true);
+
 drop policy if exists "The platform acts on every invoice" on invoices;
 create policy "The platform acts on every invoice" on invoices to service_role using (true) with check (true);
 drop policy if exists "Admins see their organization's issued invoices" on invoices;
@@ -41,3 +135,59 @@ drop policy if exists "An organization sees its issued invoices" on invoices;
 create policy "An organization sees its issued invoices" on invoices
   for select to tenant
   using (organization_id = any (app.visible_organizations()) and status not in ('draft', 'void'));
+
+drop policy if exists "The platform acts on every credit notes" on credit_notes;
+create policy "The platform acts on every credit notes" on credit_notes to service_role using (true) with check (true);
+drop policy if exists "Admins see their organization's issued credit notes" on credit_notes;
+create policy "Admins see their organization's issued credit notes" on credit_notes
+  for select to authenticated
+  using (
+    (organization_id = any (array(select app.my_organizations('admin'))) and status <> 'draft')
+    or (select app.is_operator())
+  );
+drop policy if exists "An organization sees its issued credit notes" on credit_notes;
+create policy "An organization sees its issued credit notes" on credit_notes
+  for select to tenant
+  using (organization_id = any (app.visible_organizations()) and status <> 'draft');
+
+drop policy if exists "The platform acts on every payments" on payments;
+create policy "The platform acts on every payments" on payments to service_role using (true) with check (true);
+drop policy if exists "Admins see their organization's payments" on payments;
+create policy "Admins see their organization's payments" on payments
+  for select to authenticated
+  using (
+    (organization_id = any (array(select app.my_organizations('admin'))))
+    or (select app.is_operator())
+  );
+drop policy if exists "An organization sees its payments" on payments;
+create policy "An organization sees its payments" on payments
+  for select to tenant
+  using (organization_id = any (app.visible_organizations()));
+
+drop policy if exists "The platform acts on every allocations" on allocations;
+create policy "The platform acts on every allocations" on allocations to service_role using (true) with check (true);
+drop policy if exists "Admins see their organization's allocations" on allocations;
+create policy "Admins see their organization's allocations" on allocations
+  for select to authenticated
+  using (
+    (organization_id = any (array(select app.my_organizations('admin'))))
+    or (select app.is_operator())
+  );
+drop policy if exists "An organization sees its allocations" on allocations;
+create policy "An organization sees its allocations" on allocations
+  for select to tenant
+  using (organization_id = any (app.visible_organizations()));
+
+drop policy if exists "The platform acts on every billing profile" on billing_profiles;
+create policy "The platform acts on every billing profile" on billing_profiles to service_role using (true) with check (true);
+drop policy if exists "Admins see their organization's billing profile" on billing_profiles;
+create policy "Admins see their organization's billing profile" on billing_profiles
+  for select to authenticated
+  using (
+    (organization_id = any (array(select app.my_organizations('admin'))))
+    or (select app.is_operator())
+  );
+drop policy if exists "An organization sees its billing profile" on billing_profiles;
+create policy "An organization sees its billing profile" on billing_profiles
+  for select to tenant
+  using (organization_id = any (app.visible_organizations()));

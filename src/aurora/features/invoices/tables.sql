@@ -22,8 +22,15 @@ create table legal_entities (
   bic text,
   time_zone text not null default 'Europe/Oslo',
   invoice_prefix text not null default 'INV',
+  credit_note_prefix text not null default 'CN',
   payment_days integer not null default 14,
+  logo text,
 
+  -- Two sellers with one prefix would give out the same numbers.
+  constraint legal_entities_invoice_prefix_key unique (invoice_prefix),
+  constraint legal_entities_credit_note_prefix_key unique (credit_note_prefix),
+  constraint legal_entities_credit_note_prefix_check check (credit_note_prefix ~ '^[A-Z]{1,10}$'),
+  constraint legal_entities_logo_check check (logo ~ '^[A-Za-z0-9+/]+={0,2}$' and length(logo) <= 400000),
   constraint legal_entities_id_check check (id ~ '^[a-z][a-z0-9_]{0,62}$'),
   constraint legal_entities_country_check check (country ~ '^[A-Z]{2}$'),
   constraint legal_entities_email_check check (app.is_email(email)),
@@ -32,6 +39,9 @@ create table legal_entities (
 );
 alter table legal_entities enable row level security;
 comment on table legal_entities is 'Who sells and issues invoices: what the law wants printed, and how numbers look.';
+comment on column legal_entities.credit_note_prefix is
+  'The series of credit notes; the invoices'' prefix puts both in one series, for both take from the same counter.';
+comment on column legal_entities.logo is 'PNG or SVG in base64: it stands on every document, so it is kept with its seller.';
 comment on column legal_entities.is_specimen is 'True until the real seller is entered; its documents are marked as specimens.';
 
 create table invoice_counters (
@@ -59,6 +69,7 @@ create table invoices (
   invoice_date date not null default (app.now() at time zone 'Europe/Oslo')::date,
   due_date date not null,
   issued_at timestamptz,
+  sent_at timestamptz,
   kid text,
 
   period_start date not null,
@@ -70,11 +81,22 @@ create table invoices (
   tax_amount numeric(14, 2) not null,
   total numeric(14, 2) not null,
   currency text not null default 'NOK',
+  tax_amount_nok numeric(14, 2),
+  exchange_rate numeric(18, 8),
+  exchange_rate_on date,
+  exchange_rate_source text,
 
   line_items jsonb not null,
   tax_lines jsonb not null default '[]',
   seller jsonb not null default '{}',
   buyer jsonb not null default '{}',
+  terms jsonb not null default '{}',
+  notes jsonb not null default '[]',
+  language text not null default 'nb',
+
+  amount_credited numeric(14, 2) not null default 0,
+  amount_settled numeric(14, 2) not null default 0,
+  amount_due numeric(14, 2) generated always as (total - amount_settled) stored,
 
   status text not null default 'draft',
   paid_at timestamptz,
@@ -85,6 +107,7 @@ create table invoices (
   metadata jsonb not null default '{}',
 
   constraint invoices_number_key unique (invoice_number),
+  constraint invoices_organization_id_id_key unique (organization_id, id),
   constraint invoices_stripe_invoice_id_key unique (stripe_invoice_id),
   constraint invoices_subscription_fkey foreign key (organization_id, subscription_id)
     references subscriptions (organization_id, id) on delete restrict,
@@ -97,9 +120,18 @@ create table invoices (
   constraint invoices_currency_check check (currency ~ '^[A-Z]{3}$'),
   constraint invoices_line_items_check check (jsonb_typeof(line_items) = 'array' and line_items <> '[]'),
   constraint invoices_tax_lines_check check (jsonb_typeof(tax_lines) = 'array'),
-  constraint invoices_status_check check (status in ('draft', 'sent', 'paid', 'overdue', 'void')),
+  constraint invoices_status_check check (status in ('draft', 'issued', 'sent', 'paid', 'credited', 'overdue', 'void')),
   constraint invoices_paid_check check ((status = 'paid') = (paid_at is not null)),
   constraint invoices_payment_method_check check (payment_method in ('card', 'invoice', 'bank_transfer')),
+  -- Whoever writes, and however many at once: the row's lock and these two hold what was promised.
+  constraint invoices_credited_check check (amount_credited between 0 and total),
+  constraint invoices_settled_check check (amount_settled between 0 and total),
+  constraint invoices_nok_check check (
+    currency = 'NOK' or tax_amount = 0 or status in ('draft', 'void') or tax_amount_nok is not null
+  ),
+  constraint invoices_language_check check (language in ('nb', 'en')),
+  constraint invoices_terms_check check (jsonb_typeof(terms) = 'object'),
+  constraint invoices_notes_check check (jsonb_typeof(notes) = 'array'),
   constraint invoices_metadata_check check (jsonb_typeof(metadata) = 'object')
 );
 -- One billing moment of a subscription is billed once, however many runs meet it. Who writes an invoice
@@ -110,8 +142,12 @@ create unique index invoices_subscription_billed_key on invoices (
 create index invoices_organization_id_created_at_idx on invoices (organization_id, created_at desc, id desc);
 create index invoices_subscription_idx on invoices (organization_id, subscription_id);
 create index invoices_legal_entity_id_idx on invoices (legal_entity_id);
-create index invoices_due_date_idx on invoices (due_date) where status = 'sent';
+create index invoices_due_date_idx on invoices (due_date) where status in ('issued', 'sent');
 alter table invoices enable row level security;
 comment on table invoices is 'Sales documents. A draft has no number; an issued one is never changed and never deleted.';
+comment on column invoices.terms is 'The subscription''s terms as they were, from which the lines are computed anew.';
+comment on column invoices.amount_credited is 'Of all credit notes that name this invoice; never more than its total.';
+comment on column invoices.amount_settled is 'Paid or set off: the sum of its allocations.';
+comment on column invoices.tax_amount_nok is 'VAT in NOK, which the law asks for in every currency (bokføringsforskriften § 5-1-1).';
 comment on column invoices.period_end is 'The last day of the period, inclusive, as it is printed.';
 comment on column invoices.billed_at is 'The billing moment: usage before it in arrears, the fee after it in advance.';

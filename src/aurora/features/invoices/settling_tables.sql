@@ -1,0 +1,159 @@
+-- What corrects and what settles an invoice: credit notes, payments, and how both are set off.
+
+create table credit_notes (
+  id uuid primary key default gen_random_uuid(),
+  created_at timestamptz not null default app.now(),
+
+  organization_id uuid not null references organizations (id) on delete restrict,
+  invoice_id uuid not null,
+  legal_entity_id text not null references legal_entities (id) on delete restrict,
+
+  credit_note_number text,
+  credit_note_date date not null,
+  issued_at timestamptz,
+  sent_at timestamptz,
+  reason text not null,
+
+  period_start date not null,
+  period_end date not null,
+
+  subtotal numeric(14, 2) not null,
+  tax_amount numeric(14, 2) not null,
+  total numeric(14, 2) not null,
+  currency text not null,
+  tax_amount_nok numeric(14, 2),
+  exchange_rate numeric(18, 8),
+  exchange_rate_on date,
+  exchange_rate_source text,
+
+  line_items jsonb not null,
+  tax_lines jsonb not null,
+  seller jsonb not null,
+  buyer jsonb not null,
+  language text not null default 'nb',
+
+  status text not null default 'draft',
+  amount_allocated numeric(14, 2) not null default 0,
+  amount_open numeric(14, 2) generated always as (total - amount_allocated) stored,
+  metadata jsonb not null default '{}',
+
+  constraint credit_notes_number_key unique (credit_note_number),
+  constraint credit_notes_organization_id_id_key unique (organization_id, id),
+  constraint credit_notes_invoice_fkey foreign key (organization_id, invoice_id)
+    references invoices (organization_id, id) on delete restrict,
+  constraint credit_notes_number_check
+    check ((status = 'draft') = (credit_note_number is null) and (credit_note_number is null) = (issued_at is null)),
+  constraint credit_notes_status_check check (status in ('draft', 'issued', 'sent')),
+  constraint credit_notes_reason_check check (reason ~ '[^[:space:]]' and length(reason) <= 500),
+  constraint credit_notes_amounts_check check (total = subtotal + tax_amount and total > 0),
+  constraint credit_notes_period_check check (period_end >= period_start),
+  constraint credit_notes_line_items_check check (jsonb_typeof(line_items) = 'array' and line_items <> '[]'),
+  constraint credit_notes_language_check check (language in ('nb', 'en')),
+  constraint credit_notes_allocated_check check (amount_allocated between 0 and total),
+  constraint credit_notes_metadata_check check (jsonb_typeof(metadata) = 'object')
+);
+create index credit_notes_invoice_idx on credit_notes (organization_id, invoice_id);
+create index credit_notes_organization_id_created_at_idx on credit_notes (organization_id, created_at desc, id desc);
+create index credit_notes_legal_entity_id_idx on credit_notes (legal_entity_id);
+-- What is still owed to a customer; empty for most, so asking at every issue costs nothing.
+create index credit_notes_open_idx on credit_notes (organization_id) where amount_allocated < total;
+alter table credit_notes enable row level security;
+comment on table credit_notes is
+  'Corrections of issued invoices, with a number of their own; amounts are positive. Never changed, never deleted.';
+
+create table payments (
+  id uuid primary key default gen_random_uuid(),
+  created_at timestamptz not null default app.now(),
+  organization_id uuid not null references organizations (id) on delete restrict,
+  received_on date not null,
+  amount numeric(14, 2) not null,
+  currency text not null,
+  method text not null default 'bank_transfer',
+  reference text not null,
+  amount_allocated numeric(14, 2) not null default 0,
+  amount_open numeric(14, 2) generated always as (amount - amount_allocated) stored,
+  reversed_at timestamptz,
+  reversal_reason text,
+  constraint payments_reference_key unique (organization_id, reference),
+  constraint payments_organization_id_id_key unique (organization_id, id),
+  constraint payments_amount_check check (amount > 0),
+  constraint payments_currency_check check (currency ~ '^[A-Z]{3}$'),
+  constraint payments_method_check check (method in ('card', 'invoice', 'bank_transfer')),
+  constraint payments_reference_check check (reference ~ '[^[:space:]]' and length(reference) <= 200),
+  constraint payments_allocated_check check (amount_allocated between 0 and amount),
+  constraint payments_reversed_check check ((reversed_at is null) = (reversal_reason is null))
+);
+create index payments_organization_id_received_on_idx on payments (organization_id, received_on desc);
+create index payments_open_idx on payments (organization_id) where amount_allocated < amount;
+alter table payments enable row level security;
+comment on table payments is 'Money that arrived; the reference makes the same arrival count once.';
+
+create table allocations (
+  id bigint generated always as identity primary key,
+  created_at timestamptz not null default app.now(),
+  organization_id uuid not null,
+  invoice_id uuid not null,
+  payment_id uuid,
+  credit_note_id uuid,
+  amount numeric(14, 2) not null,
+  constraint allocations_invoice_fkey foreign key (organization_id, invoice_id)
+    references invoices (organization_id, id) on delete restrict,
+  constraint allocations_payment_fkey foreign key (organization_id, payment_id)
+    references payments (organization_id, id) on delete restrict,
+  constraint allocations_credit_note_fkey foreign key (organization_id, credit_note_id)
+    references credit_notes (organization_id, id) on delete restrict,
+  constraint allocations_source_check check (num_nonnulls(payment_id, credit_note_id) = 1),
+  constraint allocations_amount_check check (amount <> 0)
+);
+create index allocations_invoice_idx on allocations (organization_id, invoice_id);
+create index allocations_payment_idx on allocations (organization_id, payment_id);
+create index allocations_credit_note_idx on allocations (organization_id, credit_note_id);
+alter table allocations enable row level security;
+comment on table allocations is
+  'Which payment or credit note settled how much of which invoice; append-only, a negative row takes one back.';
+
+create table invoice_documents (
+  organization_id uuid not null references organizations (id) on delete restrict,
+  document_id uuid not null,
+  format text not null,
+  language text not null,
+  sha256 text not null,
+  size_bytes bigint not null,
+  template text not null,
+  path text not null,
+  stored_at timestamptz not null default app.now(),
+  constraint invoice_documents_pkey primary key (document_id, format, language),
+  constraint invoice_documents_format_check check (format in ('pdf', 'ehf')),
+  constraint invoice_documents_language_check check (language in ('nb', 'en')),
+  constraint invoice_documents_sha256_check check (sha256 ~ '^[0-9a-f]{64}$'),
+  constraint invoice_documents_size_bytes_check check (size_bytes > 0)
+);
+create index invoice_documents_organization_id_idx on invoice_documents (organization_id);
+alter table invoice_documents enable row level security;
+comment on table invoice_documents is
+  'The files of issued documents as they were stored: where, how long, and their digest. Written once.';
+comment on column invoice_documents.template is 'Digest of the templates and words that drew it; another one draws other bytes.';
+
+create table billed_usage (
+  organization_id uuid not null references organizations (id) on delete restrict,
+  subscription_id uuid not null,
+  period_start timestamptz not null,
+  period_end timestamptz not null,
+  units bigint not null,
+  invoice_id uuid,
+  terms jsonb not null,
+  daily jsonb not null default '{}',
+  constraint billed_usage_pkey primary key (organization_id, period_start),
+  constraint billed_usage_subscription_fkey foreign key (organization_id, subscription_id)
+    references subscriptions (organization_id, id) on delete restrict,
+  constraint billed_usage_invoice_fkey foreign key (organization_id, invoice_id)
+    references invoices (organization_id, id) on delete restrict,
+  constraint billed_usage_period_check check (period_end > period_start),
+  constraint billed_usage_units_check check (units >= 0)
+);
+create index billed_usage_subscription_idx on billed_usage (organization_id, subscription_id);
+create index billed_usage_invoice_idx on billed_usage (organization_id, invoice_id);
+alter table billed_usage enable row level security;
+comment on table billed_usage is
+  'How much of each period was billed, under which terms: what comes later is the difference, at the original price.';
+comment on column billed_usage.daily is 'Billable impressions by the seller''s day as they were counted then.';
