@@ -1,12 +1,18 @@
 -- The room invoices: nobody but the platform writes them, and no client reads the seller's tables.
 begin;
-select plan(5);
+select plan(10);
 
 select table_privs_are('public', 'invoices', 'tenant', array['SELECT']);
 select table_privs_are('public', 'invoices', 'authenticated', array['SELECT']);
 select table_privs_are('public', 'invoice_counters', 'authenticated', array[]::text[]);
 select table_privs_are('public', 'legal_entities', 'tenant', array[]::text[]);
 select has_trigger('public', 'invoices', 'invoices_protect_issued', 'issued invoices are protected');
+
+select table_privs_are('public', 'credit_notes', 'tenant', array['SELECT']);
+select table_privs_are('public', 'allocations', 'authenticated', array['SELECT']);
+select table_privs_are('public', 'exchange_rates', 'authenticated', array[]::text[]);
+select has_trigger('public', 'credit_notes', 'credit_notes_protect_issued', 'credit notes are protected');
+select is(app.padded(1234567), '1234567', 'the millionth number is not cut to six digits');
 
 select * from finish();
 rollback;
