@@ -45,6 +45,7 @@ class Task(msgspec.Struct, kw_only=True):
         seconds: No request is begun later.
         requests: At most so many.
         repeat: Begin again with the first body after the last, rather than end.
+        per_s: Requests a second, each timed from when it was due; 0: as fast as they are answered.
     """
 
     port: int
@@ -55,6 +56,7 @@ class Task(msgspec.Struct, kw_only=True):
     seconds: float = 5.0
     requests: int = MAX_REQUESTS
     repeat: bool = False
+    per_s: float = 0.0
 
     def __post_init__(self) -> None:
         """Keep within the limits."""
@@ -128,7 +130,16 @@ class _Connection(asyncio.Protocol):
         if request is None:
             self._transport.close()
             return
-        self._began_s = time.perf_counter()
+        due_s = self._run.next_due()
+        wait_s = due_s - time.perf_counter()
+        if wait_s > 0:
+            asyncio.get_running_loop().call_later(wait_s, self._send, request, due_s)
+        else:
+            self._send(request, due_s)
+
+    def _send(self, request: bytes, due_s: float) -> None:
+        # What is sent late because answers are late counts from when it should have been sent.
+        self._began_s = due_s
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -161,7 +172,7 @@ class _Run:
         self._task = task
         bodies = cycle(_requests(task)) if task.repeat else iter(_requests(task))
         self._requests = islice(bodies, task.requests)
-        self._until_s = 0.0
+        self._until_s = self._due_s = self._first_due_s = 0.0
         self._open = task.connections
         self._done = asyncio.Event()
         self._took_s: list[float] = []
@@ -175,6 +186,7 @@ class _Run:
         ]
         cpu_s, began_s = time.process_time(), time.perf_counter()
         self._until_s = began_s + self._task.seconds
+        self._first_due_s = began_s
         for connection in connections:
             connection.send_next()
         async with asyncio.timeout(self._task.seconds + GRACE_S):
@@ -192,6 +204,13 @@ class _Run:
 
     def next_request(self) -> bytes | None:
         return None if time.perf_counter() > self._until_s else next(self._requests, None)
+
+    def next_due(self) -> float:
+        """Return when the next request is to be sent."""
+        if not self._task.per_s:
+            return time.perf_counter()
+        self._due_s = max(self._due_s, self._first_due_s) + 1 / self._task.per_s
+        return self._due_s
 
     def answered(self, status: str, began_s: float) -> None:
         self._statuses[status] += 1
