@@ -146,7 +146,13 @@ async def test_numbering_by_the_highest_number_is_caught(
 ) -> None:
     await replace_counter(
         queue,
-        "perform pg_sleep(0.02); return (select count(*) + 1 from public.invoices "
+        # Who has read waits for the other to have read too, a second at the most: they must meet.
+        "perform pg_advisory_xact_lock_shared(4711); for v_round in 1..100 loop "
+        "exit when (select count(*) from pg_locks where locktype = 'advisory' and objid = 4711"
+        " and database = (select oid from pg_database where datname = current_database())) > 1; "
+        "perform pg_sleep(0.01); end loop; "
+        "return v_number;",
+        declares="v_number bigint := (select count(*) + 1 from public.invoices "
         "where invoice_number is not null);",
     )
     with pytest.raises(AssertionError):
@@ -164,12 +170,12 @@ async def test_numbering_by_a_sequence_is_caught(
         await check_the_books(pool, customers)
 
 
-async def replace_counter(dsn: str, by: str) -> None:
+async def replace_counter(dsn: str, by: str, *, declares: str = "") -> None:
     await owner_runs(
         dsn,
         "create or replace function app.next_number(p_legal_entity_id text, p_series text) "
         "returns bigint language plpgsql set search_path = pg_catalog, pg_temp "
-        f"as $$ begin {by} end $$",
+        f"as $$ declare {declares} begin {by} end $$",
     )
 
 
