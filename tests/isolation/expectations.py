@@ -134,8 +134,6 @@ RELATIONS: Final[dict[str, Rule]] = {
     "public.replies": PLATFORM,
     "public.legal_entities": PLATFORM,
     "public.invoice_counters": PLATFORM,
-    "public.invoice_documents": CLOSED,
-    "public.billed_usage": CLOSED,
     "public.tax_rates": PLATFORM,
     "public.exchange_rates": PLATFORM,
     "public.late_interest_rates": PLATFORM,

@@ -51,10 +51,6 @@ insert into payments (id, organization_id, received_on, amount, currency, refere
 values ('{place}000000000032', '{place}000000000000', current_date, 100, 'NOK', 'secret-{letter}');
 select app.allocate('{place}000000000030', '{place}000000000032');
 insert into billing_profiles (organization_id, order_reference) values ('{place}000000000000', 'Secret {letter}');
-insert into invoice_documents (organization_id, document_id, format, language, sha256, size_bytes, template, path)
-values ('{place}000000000000', '{place}000000000030', 'pdf', 'nb', encode(sha256('secret-{letter}'), 'hex'), 1, 'none', 'secret-{letter}');
-insert into billed_usage (organization_id, subscription_id, period_start, period_end, units, terms)
-select '{place}000000000000', '{place}000000000020', now() - interval '1 month', now(), 1, '{}';
 
 insert into notifications (organization_id, user_id, type, title, message)
 select '{place}000000000000', ('{place}00000000000' || n)::uuid, 'usage_limit', 'Secret {letter}', 'Secret {letter}'

@@ -6,10 +6,12 @@ import asyncio
 import errno
 import signal
 import socket
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
+from uvicorn.loops.auto import auto_loop_factory
 
 from aurora.apps.api.app import build
 from aurora.apps.database import Database
@@ -60,6 +62,16 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         listener.listen(BACKLOG)
         listener.setblocking(False)
         yield listener
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run a server to its end on the loop that uvicorn would choose, uvloop where it is there.
+
+    asyncio.run would take the slower loop of the standard library: uvicorn chooses none where it
+    runs inside ours.
+    """
+    with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+        runner.run(main)
 
 
 async def serve(

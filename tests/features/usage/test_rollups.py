@@ -11,7 +11,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from psycopg.conninfo import make_conninfo
 from tests.builders import a_key, an_event, an_organization, decoded, moment
@@ -151,6 +151,14 @@ async def take(conn: Connection, step: Step, organization: UUID, keys: list[UUID
         await record_usage(conn, decoded(batch), Sender(organization_id=organization))
 
 
+# An endpoint that calls itself (other), on a day with one more than may be named.
+CALLED_OTHER = tuple(
+    Event(place, 0, None, endpoint, 200, 0, None, None, None)
+    for place, endpoint in enumerate(["/a", "(other)", "/b", "/c"])
+)
+
+
+@example([Step("ingest", CALLED_OTHER), Step("fold", limit=1000)])
 @given(st.lists(STEPS, min_size=1, max_size=12))
 @settings(max_examples=30, deadline=None)
 async def test_every_sum_is_a_recount_whatever_happens_in_which_order(

@@ -36,7 +36,7 @@ def up(ctx: typer.Context, port: PortOption = None, database_url: UrlOption = No
     from aurora.apps.database import database, prepare
     from aurora.apps.demo import DEMO_KEY
     from aurora.apps.logs import configure_logs
-    from aurora.apps.serving import listening
+    from aurora.apps.serving import listening, run
     from aurora.apps.serving import serve as run_server
 
     configure_logs()
@@ -51,7 +51,7 @@ def up(ctx: typer.Context, port: PortOption = None, database_url: UrlOption = No
                 if applied:
                     err.print(f"[dim]applied {len(applied)} migrations[/dim]")
                 _make_demo(where.dsn)
-                asyncio.run(
+                run(
                     run_server(
                         listener,
                         where,
@@ -68,7 +68,7 @@ def serve(ctx: typer.Context, port: PortOption = None, database_url: UrlOption =
     """Serve the HTTP API; the worker runs elsewhere (aurora worker)."""
     from aurora.apps.database import database, prepare
     from aurora.apps.logs import configure_logs
-    from aurora.apps.serving import listening
+    from aurora.apps.serving import listening, run
     from aurora.apps.serving import serve as run_server
 
     configure_logs()
@@ -78,7 +78,7 @@ def serve(ctx: typer.Context, port: PortOption = None, database_url: UrlOption =
         with listening(settings.host, settings.port) as listener, database(settings) as where:
             if where.is_embedded:
                 asyncio.run(prepare(where))
-            asyncio.run(
+            run(
                 run_server(
                     listener,
                     where,

@@ -341,52 +341,6 @@ alter table allocations enable row level security;
 comment on table allocations is
   'Which payment or credit note settled how much of which invoice; append-only, a negative row takes one back.';
 
-create table invoice_documents (
-  organization_id uuid not null references organizations (id) on delete restrict,
-  document_id uuid not null,
-  format text not null,
-  language text not null,
-  sha256 text not null,
-  size_bytes bigint not null,
-  template text not null,
-  path text not null,
-  stored_at timestamptz not null default app.now(),
-  constraint invoice_documents_pkey primary key (document_id, format, language),
-  constraint invoice_documents_format_check check (format in ('pdf', 'ehf')),
-  constraint invoice_documents_language_check check (language in ('nb', 'en')),
-  constraint invoice_documents_sha256_check check (sha256 ~ '^[0-9a-f]{64}$'),
-  constraint invoice_documents_size_bytes_check check (size_bytes > 0)
-);
-create index invoice_documents_organization_id_idx on invoice_documents (organization_id);
-alter table invoice_documents enable row level security;
-comment on table invoice_documents is
-  'The files of issued documents as they were stored: where, how long, and their digest. Written once.';
-comment on column invoice_documents.template is 'Digest of the templates and words that drew it; another one draws other bytes.';
-
-create table billed_usage (
-  organization_id uuid not null references organizations (id) on delete restrict,
-  subscription_id uuid not null,
-  period_start timestamptz not null,
-  period_end timestamptz not null,
-  units bigint not null,
-  invoice_id uuid,
-  terms jsonb not null,
-  daily jsonb not null default '{}',
-  constraint billed_usage_pkey primary key (organization_id, period_start),
-  constraint billed_usage_subscription_fkey foreign key (organization_id, subscription_id)
-    references subscriptions (organization_id, id) on delete restrict,
-  constraint billed_usage_invoice_fkey foreign key (organization_id, invoice_id)
-    references invoices (organization_id, id) on delete restrict,
-  constraint billed_usage_period_check check (period_end > period_start),
-  constraint billed_usage_units_check check (units >= 0)
-);
-create index billed_usage_subscription_idx on billed_usage (organization_id, subscription_id);
-create index billed_usage_invoice_idx on billed_usage (organization_id, invoice_id);
-alter table billed_usage enable row level security;
-comment on table billed_usage is
-  'How much of each period was billed, under which terms: what comes later is the difference, at the original price.';
-comment on column billed_usage.daily is 'Billable impressions by the seller''s day as they were counted then.';
-
 -- The check digit of a KID.
 
 create or replace function app.mod10(p_digits text) returns text
@@ -715,6 +669,8 @@ comment on function app.net_fee(uuid, timestamptz) is
 -- mval sections 5-1 to 5-3 (25, 15, 12 %), chapter 6 (0 %), 6-22 (buyers outside the VAT area). The days say from
 -- when these rows answer, not when a rate began; an older document is refused rather than guessed. Another
 -- rate is another row with a later day. Codes of the books: SAF-T Financial, Norwegian standard tax codes.
+-- Who sells at the reduced rates checks their dates, sections, and SAF-T codes (31, 33) against the
+-- regulation first: they were not read from it. The same holds for 5, 6, 51, and 52 in the books.
 insert into tax_rates (code, valid_from, category, rate, saft_code, reason, reason_en, source) values
   ('standard', '2005-01-01', 'S', 25, '3', null, null, 'mval § 5-1'),
   ('reduced_15', '2022-01-01', 'S', 15, '31', null, null, 'mval § 5-2'),
@@ -1820,11 +1776,11 @@ grant execute on function
 to service_role;
 
 revoke all on
-  legal_entities, invoice_counters, invoices, credit_notes, payments, allocations, invoice_documents, billed_usage,
+  legal_entities, invoice_counters, invoices, credit_notes, payments, allocations,
   billing_profiles, tax_rates, exchange_rates, late_interest_rates
 from public, anon, authenticated, service_role, tenant;
 grant select, insert, update on
-  legal_entities, invoice_counters, credit_notes, payments, invoice_documents, billed_usage, billing_profiles,
+  legal_entities, invoice_counters, credit_notes, payments, billing_profiles,
   tax_rates, exchange_rates, late_interest_rates
 to service_role;
 grant select, insert on allocations to service_role;
@@ -1841,10 +1797,6 @@ drop policy if exists "The platform keeps the exchange rates" on exchange_rates;
 create policy "The platform keeps the exchange rates" on exchange_rates to service_role using (true) with check (true);
 drop policy if exists "The platform keeps the late interest" on late_interest_rates;
 create policy "The platform keeps the late interest" on late_interest_rates to service_role using (true) with check (true);
-drop policy if exists "The platform knows what was billed" on billed_usage;
-create policy "The platform knows what was billed" on billed_usage to service_role using (true) with check (true);
-drop policy if exists "The platform stores documents" on invoice_documents;
-create policy "The platform stores documents" on invoice_documents to service_role using (true) with check (true);
 
 drop policy if exists "The platform acts on every invoice" on invoices;
 create policy "The platform acts on every invoice" on invoices to service_role using (true) with check (true);

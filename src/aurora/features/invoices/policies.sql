@@ -96,11 +96,11 @@ grant execute on function
 to service_role;
 
 revoke all on
-  legal_entities, invoice_counters, invoices, credit_notes, payments, allocations, invoice_documents, billed_usage,
+  legal_entities, invoice_counters, invoices, credit_notes, payments, allocations,
   billing_profiles, tax_rates, exchange_rates, late_interest_rates
 from public, anon, authenticated, service_role, tenant;
 grant select, insert, update on
-  legal_entities, invoice_counters, credit_notes, payments, invoice_documents, billed_usage, billing_profiles,
+  legal_entities, invoice_counters, credit_notes, payments, billing_profiles,
   tax_rates, exchange_rates, late_interest_rates
 to service_role;
 grant select, insert on allocations to service_role;
@@ -117,10 +117,6 @@ drop policy if exists "The platform keeps the exchange rates" on exchange_rates;
 create policy "The platform keeps the exchange rates" on exchange_rates to service_role using (true) with check (true);
 drop policy if exists "The platform keeps the late interest" on late_interest_rates;
 create policy "The platform keeps the late interest" on late_interest_rates to service_role using (true) with check (true);
-drop policy if exists "The platform knows what was billed" on billed_usage;
-create policy "The platform knows what was billed" on billed_usage to service_role using (true) with check (true);
-drop policy if exists "The platform stores documents" on invoice_documents;
-create policy "The platform stores documents" on invoice_documents to service_role using (true) with check (true);
 
 drop policy if exists "The platform acts on every invoice" on invoices;
 create policy "The platform acts on every invoice" on invoices to service_role using (true) with check (true);

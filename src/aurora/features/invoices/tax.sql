@@ -3,6 +3,8 @@
 -- mval sections 5-1 to 5-3 (25, 15, 12 %), chapter 6 (0 %), 6-22 (buyers outside the VAT area). The days say from
 -- when these rows answer, not when a rate began; an older document is refused rather than guessed. Another
 -- rate is another row with a later day. Codes of the books: SAF-T Financial, Norwegian standard tax codes.
+-- Who sells at the reduced rates checks their dates, sections, and SAF-T codes (31, 33) against the
+-- regulation first: they were not read from it. The same holds for 5, 6, 51, and 52 in the books.
 insert into tax_rates (code, valid_from, category, rate, saft_code, reason, reason_en, source) values
   ('standard', '2005-01-01', 'S', 25, '3', null, null, 'mval § 5-1'),
   ('reduced_15', '2022-01-01', 'S', 15, '31', null, null, 'mval § 5-2'),

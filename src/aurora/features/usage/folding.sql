@@ -38,7 +38,7 @@ $$;
 comment on function app.open_usage_folding() is 'Makes or empties this session''s tables of what is being folded.';
 
 create or replace function app.fold_usage_counts() returns void
-language plpgsql set search_path = pg_catalog, pg_temp
+language plpgsql set search_path = pg_catalog, pg_temp set work_mem = '64MB'
 as $$
 begin
   insert into pg_temp.usage_folding
@@ -64,7 +64,7 @@ begin
       partition by a.organization_id, a.dimension, a.date order by a.requests desc, a.value
     ) as place
     from arrived a left join public.usage_daily d using (organization_id, dimension, date, value)
-    where d.value is null
+    where d.value is null and a.value <> '(other)'
   ), known as (
     select days.organization_id, days.dimension, days.date, count(d.value) as named
     from (select distinct u.organization_id, u.dimension, u.date from unknown u) days
@@ -120,7 +120,7 @@ $$;
 comment on function app.fold_usage_rollups() is 'Adds what was summed to usage_hourly and usage_daily.';
 
 create or replace function app.fold_usage_latencies() returns void
-language plpgsql set search_path = pg_catalog, pg_temp
+language plpgsql set search_path = pg_catalog, pg_temp set work_mem = '64MB'
 as $$
 begin
   -- Under the name that the counts got: an endpoint beyond the limit is in (other) here too.
@@ -132,8 +132,10 @@ begin
   ), named as materialized (
     select a.organization_id, a.hour, a.bucket, a.count,
       case when f.value is null then '(other)' else a.endpoint end as endpoint
-    from arrived a left join pg_temp.usage_folding f on f.organization_id = a.organization_id
-      and f.dimension = 'endpoint' and f.hour = a.hour and f.value = a.endpoint
+    -- Distinct: an endpoint that calls itself (other) stands beside those that were put there.
+    from arrived a left join (
+      select distinct o.organization_id, o.hour, o.value from pg_temp.usage_folding o where o.dimension = 'endpoint'
+    ) f on f.organization_id = a.organization_id and f.hour = a.hour and f.value = a.endpoint
   ), spans as (
     select n.organization_id, 'hour' as span, n.hour as starts_at, n.endpoint, n.bucket, n.count from named n
     union all
@@ -149,8 +151,8 @@ begin
     group by 1, 2, 3, 4, 5
   )
   -- Whole, and not added to: one folder at a time, so what was there is what was read.
-  select s.organization_id, s.span, s.starts_at, s.endpoint, array_agg(s.bucket order by s.bucket),
-    array_agg(s.count order by s.bucket)
+  -- In no order: sorting took a third of the time, and whoever reads adds the pairs up.
+  select s.organization_id, s.span, s.starts_at, s.endpoint, array_agg(s.bucket), array_agg(s.count)
   from summed s
   group by 1, 2, 3, 4
   on conflict (organization_id, span, starts_at, endpoint) do update set
