@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date, timedelta
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Final
 from uuid import UUID
 
 from aurora.apps.demo_traffic import DemoKey, generate_year
 from aurora.core import clock
+from aurora.core.errors import AuroraError
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, Connection, transaction
 from aurora.features.organizations.service import find_known_organizations
@@ -35,7 +36,8 @@ KEYS: Final = (
 )
 DAYS_IN_YEAR: Final = 367
 BATCH_SIZE: Final = 5_000
-BATCHES_IN_FLIGHT: Final = 2
+BATCHES_IN_FLIGHT: Final = 3
+FOLD_EVERY_BATCHES: Final = 10
 INGEST_TIMEOUT_MS: Final = 60_000
 _CHECKPOINT: Final = "demo:year"
 
@@ -74,16 +76,41 @@ async def make_demo(
         await ensure_partitions_between(conn, end - timedelta(days=DAYS_IN_YEAR), end)
         await _save(conn, end, is_done=False)
     year = generate_year(end=end, seed=seed, keys=KEYS, events=events)
-    added = 0
-    while batches := [
-        batch for _ in range(BATCHES_IN_FLIGHT) if (batch := list(islice(year, BATCH_SIZE)))
-    ]:
-        added += sum(await asyncio.gather(*(_record(pool, batch) for batch in batches)))
-        on_progress(sum(len(batch) for batch in batches))
+    try:
+        added = await _record_year(pool, year, on_progress)
+    except* AuroraError as failed:
+        # One batch failing stops the others, which so end with less to say.
+        raise failed.exceptions[0] from None
     await usage_jobs.fold(pool)
     await usage_jobs.count_visitors(pool)
     async with transaction(pool, PLATFORM) as conn:
         await _save(conn, end, is_done=True)
+    return added
+
+
+async def _record_year(
+    pool: Pool, year: Iterator[UsageEvent], on_progress: Callable[[int], None]
+) -> int:
+    """Store the events, some batches at once, and fold meanwhile what is stored."""
+    room, added, folding = asyncio.Semaphore(BATCHES_IN_FLIGHT), 0, None
+
+    async def record(batch: list[UsageEvent]) -> None:
+        nonlocal added
+        try:
+            added += await _record(pool, batch)
+        finally:
+            room.release()
+        on_progress(len(batch))
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in count(1):
+            batch = list(islice(year, BATCH_SIZE))
+            if not batch:
+                break
+            await room.acquire()
+            tasks.create_task(record(batch))
+            if number % FOLD_EVERY_BATCHES == 0 and (folding is None or folding.done()):
+                folding = tasks.create_task(usage_jobs.fold(pool))
     return added
 
 

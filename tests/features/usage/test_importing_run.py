@@ -200,7 +200,9 @@ async def test_a_cancelled_import_has_checkpointed_what_was_acknowledged(tmp_pat
         return await books.ingest(events)
 
     task = asyncio.create_task(
-        import_file(path, ingest, defaults=Defaults(), checkpoint=notes, batch_size=100)
+        import_file(
+            path, ingest, defaults=Defaults(), checkpoint=notes, batch_size=100, concurrency=2
+        )
     )
     await slow.wait()
     await asyncio.sleep(0.01)

@@ -195,14 +195,14 @@ def address_of(raw: bytes) -> str | None:
 
     An IPv4 address mapped into IPv6 is unwrapped: it is the same visitor.
     """
-    text = raw.decode("ascii", "replace").partition("%")[0].strip("[]")
+    text = raw.decode("ascii", "replace")
     try:
         socket.inet_pton(socket.AF_INET, text)
     except ValueError:
         # A zero byte: a crash of the machine leaves runs of them in a log.
         return None
     except OSError:
-        pass
+        text = text.partition("%")[0].strip("[]")
     else:
         return text
     try:
