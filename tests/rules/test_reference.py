@@ -120,6 +120,17 @@ def missing_commands(actual: Mapping[str, set[str]], text: str) -> list[str]:
     return found + [f"{CLI}: {name} does not exist" for name in sorted(gone)]
 
 
+def unexplained(group: Any, path: str = "aurora") -> Iterator[str]:
+    """Yield the commands and their options and arguments for which `--help` has no word."""
+    for name, command in group.commands.items():
+        here = f"{path} {name}"
+        if not command.help:
+            yield here
+        yield from (f"{here}: {p.name}" for p in command.params if not getattr(p, "help", None))
+        if hasattr(command, "commands"):
+            yield from unexplained(command, here)
+
+
 def missing_codes(actual: Mapping[str, int], text: str) -> list[str]:
     """Return the codes that the table lacks, has with another status, or has beyond the actual."""
     told = {code: int(status) for status, code in _CODE.findall(text)}
@@ -149,6 +160,18 @@ def test_every_route_stands_in_the_reference() -> None:
     # Pages are routes too, but in no OpenAPI document.
     pages = {"GET /", "GET /docs", "GET /openapi.json"}
     expect_none(missing_routes(actual | pages, text_of(HTTP)))
+
+
+def test_every_command_option_and_argument_has_a_word_of_help() -> None:
+    command_line._add_groups()
+    expect_none(list(unexplained(typer.main.get_command(command_line.app))))
+    mute = typer.Typer()
+    mute.command("show")(lambda number: number)
+    mute.command("list", help="Lists.")(lambda: None)
+    assert list(unexplained(typer.main.get_command(mute))) == [
+        "aurora show",
+        "aurora show: number",
+    ]
 
 
 def test_every_command_and_option_stands_in_the_reference() -> None:

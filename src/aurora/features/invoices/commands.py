@@ -36,6 +36,7 @@ INVOICE_COLUMNS = (
     "id",
 )
 OrgOption = Annotated[str, typer.Option("--org", help="The organization's slug.")]
+NumberArgument = Annotated[str, typer.Argument(help="The invoice's number, as printed on it.")]
 
 
 class AsOfInvalid(Invalid):
@@ -108,7 +109,9 @@ def preview_bill(ctx: typer.Context, org: OrgOption, json: JsonOption = False) -
 def list_invoices(
     ctx: typer.Context,
     org: Annotated[str | None, typer.Option(help="Only this organization (slug).")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE_SIZE)] = DEFAULT_PAGE_SIZE,
+    limit: Annotated[
+        int, typer.Option(min=1, max=MAX_PAGE_SIZE, help="How many, newest first.")
+    ] = DEFAULT_PAGE_SIZE,
     json: JsonOption = False,
 ) -> None:
     """List invoices, newest first."""
@@ -123,7 +126,7 @@ def list_invoices(
 
 
 @invoice.command("show")
-def show_invoice(ctx: typer.Context, number: str, json: JsonOption = False) -> None:
+def show_invoice(ctx: typer.Context, number: NumberArgument, json: JsonOption = False) -> None:
     """Show one invoice by its number."""
 
     async def work(pool: Pool) -> Invoice:
@@ -136,7 +139,7 @@ def show_invoice(ctx: typer.Context, number: str, json: JsonOption = False) -> N
 @invoice.command("pdf")
 def write_pdf(
     ctx: typer.Context,
-    number: str,
+    number: NumberArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the PDF goes.")],
     language: Annotated[Language, typer.Option(help="Of the document.")] = "nb",
 ) -> None:
@@ -163,15 +166,19 @@ def enter_seller(  # noqa: PLR0917 - options are named
     org_number: Annotated[str | None, typer.Option(help="Organization number.")] = None,
     vat_registered: Annotated[bool | None, typer.Option(help="In the VAT register.")] = None,
     in_business_register: Annotated[bool | None, typer.Option(help="AS, ASA, NUF.")] = None,
-    address: Annotated[str | None, typer.Option()] = None,
-    postal_code: Annotated[str | None, typer.Option()] = None,
-    city: Annotated[str | None, typer.Option()] = None,
-    country: Annotated[str | None, typer.Option()] = None,
-    email: Annotated[str | None, typer.Option()] = None,
-    phone: Annotated[str | None, typer.Option()] = None,
-    website: Annotated[str | None, typer.Option()] = None,
-    bank_account: Annotated[str | None, typer.Option()] = None,
-    payment_days: Annotated[int | None, typer.Option(min=0, max=365)] = None,
+    address: Annotated[str | None, typer.Option(help="Street address.")] = None,
+    postal_code: Annotated[str | None, typer.Option(help="As in the country.")] = None,
+    city: Annotated[str | None, typer.Option(help="Postal town.")] = None,
+    country: Annotated[str | None, typer.Option(help="ISO 3166-1 code.")] = None,
+    email: Annotated[str | None, typer.Option(help="Where questions go.")] = None,
+    phone: Annotated[str | None, typer.Option(help="As printed.")] = None,
+    website: Annotated[str | None, typer.Option(help="As printed.")] = None,
+    bank_account: Annotated[
+        str | None, typer.Option(help="Where buyers pay: a Norwegian account number.")
+    ] = None,
+    payment_days: Annotated[
+        int | None, typer.Option(min=0, max=365, help="Days from the invoice to its due date.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Show the seller, or enter the real one in place of the specimen."""

@@ -92,7 +92,9 @@ def rate(ctx: typer.Context, json: JsonOption = False) -> None:
 def periods(
     ctx: typer.Context,
     anchor: Annotated[str, typer.Option(help="First day, 2026-01-31.")],
-    interval: Annotated[Literal["month", "year"], typer.Option()] = "month",
+    interval: Annotated[
+        Literal["month", "year"], typer.Option(help="How long a period is.")
+    ] = "month",
     count: Annotated[int, typer.Option(help="How many, 1 to 1200.")] = 12,
     time_zone: Annotated[str, typer.Option(help="Whose midnights.")] = "Europe/Oslo",
     json: JsonOption = False,
@@ -121,7 +123,7 @@ def periods(
 def prorate(
     ctx: typer.Context,
     price: Annotated[str | None, typer.Option(help="Of the whole period, 3500.00.")] = None,
-    currency: Annotated[str, typer.Option()] = "NOK",
+    currency: Annotated[str, typer.Option(help="ISO 4217; says how amounts round.")] = "NOK",
     days: Annotated[int | None, typer.Option(help="Days to pay for.")] = None,
     of_days: Annotated[int | None, typer.Option(help="Days of the whole period.")] = None,
     period_start: Annotated[str | None, typer.Option(help="First day of the period.")] = None,
@@ -170,7 +172,9 @@ def preview(
     org: Annotated[str, typer.Option(help="The organization's slug.")],
     plan: Annotated[str, typer.Option(help="A plan of 'aurora plan list'.")],
     at: Annotated[str | None, typer.Option(help="First day; today if absent.")] = None,
-    billing_period: Annotated[BillingPeriod | None, typer.Option()] = None,
+    billing_period: Annotated[
+        BillingPeriod | None, typer.Option(help="Another; as it is if absent.")
+    ] = None,
     when: Annotated[ChangeTime, typer.Option(help="auto: a dearer plan at once.")] = "auto",
     json: JsonOption = False,
 ) -> None:

@@ -54,6 +54,7 @@ ExpiresOption = Annotated[
     typer.Option("--expires", formats=MOMENTS, help="Refused from then on (UTC)."),
 ]
 OrgOption = Annotated[str, typer.Option("--org", help="The organization's slug.")]
+KeyArgument = Annotated[UUID, typer.Argument(help="The key's id, as `aurora key list` says.")]
 
 
 @key.command("create")
@@ -99,7 +100,9 @@ def create_key(
 
 
 @key.command("show")
-def show_key(ctx: typer.Context, key_id: UUID, org: OrgOption, json: JsonOption = False) -> None:
+def show_key(
+    ctx: typer.Context, key_id: KeyArgument, org: OrgOption, json: JsonOption = False
+) -> None:
     """Show one key, without its secret."""
 
     async def work(pool: Pool) -> ApiKey:
@@ -113,7 +116,7 @@ def show_key(ctx: typer.Context, key_id: UUID, org: OrgOption, json: JsonOption 
 @key.command("update")
 def update_key(
     ctx: typer.Context,
-    key_id: UUID,
+    key_id: KeyArgument,
     *,
     org: OrgOption,
     name: Annotated[str | None, typer.Option(help="What it is for.")] = None,
@@ -153,7 +156,7 @@ def update_key(
 @key.command("rotate")
 def rotate_key(
     ctx: typer.Context,
-    key_id: UUID,
+    key_id: KeyArgument,
     org: OrgOption,
     overlap: Annotated[
         float, typer.Option(min=0, help="Hours that the old key goes on; 0 revokes it.")
@@ -185,7 +188,9 @@ def list_keys(ctx: typer.Context, org: OrgOption, json: JsonOption = False) -> N
 
 
 @key.command("revoke")
-def revoke_key(ctx: typer.Context, key_id: UUID, org: OrgOption, json: JsonOption = False) -> None:
+def revoke_key(
+    ctx: typer.Context, key_id: KeyArgument, org: OrgOption, json: JsonOption = False
+) -> None:
     """Revoke a key for good."""
 
     async def work(pool: Pool) -> ApiKey:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from aurora.db.pool import Pool
@@ -36,7 +38,11 @@ def list_plans(ctx: typer.Context, json: JsonOption = False) -> None:
 
 
 @plan.command("show")
-def show_plan(ctx: typer.Context, plan_id: str, json: JsonOption = False) -> None:
+def show_plan(
+    ctx: typer.Context,
+    plan_id: Annotated[str, typer.Argument(help="As `aurora plan list` says.")],
+    json: JsonOption = False,
+) -> None:
     """Show one plan."""
 
     async def work(pool: Pool) -> Plan:

@@ -48,7 +48,9 @@ def start_subscription(
     org: OrgOption,
     plan: Annotated[str, typer.Option(help="A plan of 'aurora plan list'.")],
     at: Annotated[str | None, typer.Option(help="First day, 2026-11-01; today if absent.")] = None,
-    billing_period: Annotated[BillingPeriod, typer.Option()] = "monthly",
+    billing_period: Annotated[
+        BillingPeriod, typer.Option(help="How often the base fee falls due.")
+    ] = "monthly",
     price: Annotated[str | None, typer.Option(help="Agreed price a period, 5000.00.")] = None,
     included: Annotated[int | None, typer.Option(min=0, help="Impressions a month.")] = None,
     json: JsonOption = False,
@@ -109,7 +111,9 @@ def change_subscription(
     org: OrgOption,
     plan: PlanOption,
     at: AtOption = None,
-    billing_period: Annotated[BillingPeriod | None, typer.Option()] = None,
+    billing_period: Annotated[
+        BillingPeriod | None, typer.Option(help="Another; as it is if absent.")
+    ] = None,
     when: Annotated[ChangeTime, typer.Option(help="auto: a dearer plan at once.")] = "auto",
     json: JsonOption = False,
 ) -> None:
