@@ -71,6 +71,10 @@ class Invoice:
     buyer: dict[str, Any]
     status: InvoiceStatus
     paid_at: datetime | None
+    sent_at: datetime | None
+    amount_credited: Decimal
+    amount_settled: Decimal
+    amount_due: Decimal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,7 +62,7 @@ async def preview_bill(conn: Connection, organization_id: UUID) -> list[BillLine
 
 async def render_invoice(invoice: Invoice, language: Language) -> bytes:
     """Return an invoice as PDF/A-3b; the same invoice gives the same bytes."""
-    return await invoice_pdf_async(_snapshot(invoice), language)
+    return await invoice_pdf_async(snapshot_of(invoice), language)
 
 
 async def deliver_invoice(conn: Connection, invoice_id: UUID) -> int:
@@ -97,10 +97,14 @@ async def enter_seller(conn: Connection, **changes: object) -> LegalEntity:
     return await store.update_legal_entity(conn, **fields)
 
 
-def _snapshot(invoice: Invoice) -> dict[str, Any]:
-    """Return the invoice as the document wants it: plain mappings, Decimals, and dates."""
+def snapshot_of(invoice: Any) -> dict[str, Any]:
+    """Return an invoice as the document wants it: plain mappings, Decimals, and dates.
+
+    Args:
+        invoice: An Invoice, or what has most of its fields, such as a CreditNote.
+    """
     snapshot: dict[str, Any] = {
-        field: getattr(invoice, field)
+        field: getattr(invoice, field, None)
         for field in (
             "invoice_number",
             "status",
