@@ -61,6 +61,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
         "numbering.sql",
         "crediting.sql",
         "settling.sql",
+        "adjusting.sql",
         "policies.sql",
     ),
     "replies": ("tables.sql", "logic.sql"),

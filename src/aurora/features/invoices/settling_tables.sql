@@ -111,3 +111,20 @@ create index allocations_credit_note_idx on allocations (organization_id, credit
 alter table allocations enable row level security;
 comment on table allocations is
   'Which payment or credit note settled how much of which invoice; append-only, a negative row takes one back.';
+
+create table billed_months (
+  subscription_id uuid not null,
+  billed_at timestamptz not null,
+  organization_id uuid not null,
+  period_start timestamptz not null,
+  billable bigint not null,
+  constraint billed_months_pkey primary key (subscription_id, billed_at),
+  constraint billed_months_subscription_fkey foreign key (organization_id, subscription_id)
+    references subscriptions (organization_id, id) on delete restrict,
+  constraint billed_months_period_check check (billed_at > period_start),
+  constraint billed_months_billable_check check (billable >= 0)
+);
+create index billed_months_subscription_idx on billed_months (organization_id, subscription_id);
+alter table billed_months enable row level security;
+comment on table billed_months is
+  'How many billable impressions the bill of a month counted, and its corrections since: what comes later is the difference.';
