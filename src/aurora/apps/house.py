@@ -62,6 +62,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
         "crediting.sql",
         "settling.sql",
         "adjusting.sql",
+        "delivering.sql",
         "policies.sql",
     ),
     "replies": ("tables.sql", "logic.sql"),

@@ -104,6 +104,7 @@ class BillingRunOut(BaseModel):
     issued: list[IssuedOut]
     nothing_owed: int
     failed: list[FailedOut]
+    waiting: int
 
 
 Who = Annotated[Caller, Depends(caller_of)]

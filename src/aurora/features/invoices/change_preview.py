@@ -11,8 +11,7 @@ from uuid import UUID
 from aurora.core.periods import zone_of
 from aurora.db.transaction import Connection
 from aurora.features.invoices import store
-from aurora.features.invoices.model import LineItem
-from aurora.features.invoices.settling_model import CreditNote
+from aurora.features.invoices.model import CreditNote, LineItem
 from aurora.features.subscriptions import service as subscriptions
 
 

@@ -4,6 +4,10 @@ select s.id
 from subscriptions s
 where s.status in ('active', 'past_due', 'paused')
   and s.next_billing_at < (:as_of::date + 1)::timestamp at time zone s.time_zone
+  -- The index ends the walk: no zone is further from UTC than twelve hours behind it.
+  and s.next_billing_at < (:as_of::date + 2)::timestamp at time zone 'UTC'
+  -- What was used in the last minutes of a month has to arrive first; before the first month there is nothing.
+  and (s.months_billed = 0 or s.next_billing_at <= app.now() - app.billing_grace())
   and (:organization_id::uuid is null or s.organization_id = :organization_id::uuid)
   and s.id <> all (:except_ids::uuid[])
 order by s.next_billing_at, s.id
@@ -23,6 +27,10 @@ select app.issue_invoice(:invoice_id::uuid);
 select count(*) from subscriptions s
 where s.status in ('active', 'past_due', 'paused')
   and s.next_billing_at < (:as_of::date + 1)::timestamp at time zone s.time_zone
+  -- The index ends the walk: no zone is further from UTC than twelve hours behind it.
+  and s.next_billing_at < (:as_of::date + 2)::timestamp at time zone 'UTC'
+  -- What was used in the last minutes of a month has to arrive first; before the first month there is nothing.
+  and (s.months_billed = 0 or s.next_billing_at <= app.now() - app.billing_grace())
   and (:organization_id::uuid is null or s.organization_id = :organization_id::uuid);
 
 -- name: list_bill_lines_by_organization -> BillLine
@@ -62,15 +70,21 @@ where (:organization_id::uuid is null or organization_id = :organization_id::uui
 order by created_at desc, id desc
 limit :limit;
 
--- name: insert_notification_of_invoice
--- Tells the admins of an organization that an invoice was issued, once; returns how many were told.
-select app.notify_members(
-  i.organization_id, 'invoice_issued', 'Invoice ' || i.invoice_number,
-  format('%s %s is due on %s.', i.currency, i.total, i.due_date), 'info', 'invoice:' || i.id,
-  '/invoices/' || i.id, 'View invoice', 'admin'
-)
-from invoices i
-where i.id = :invoice_id::uuid and i.invoice_number is not null;
+-- name: deliver_invoice
+-- Tells the admins of an organization that an invoice was issued, once, and that it was sent; returns how many were told.
+select app.deliver_invoice(:invoice_id::uuid);
+
+-- name: deliver_credit_notes
+-- Tells the admins of organizations of credit notes that nobody told them of; returns how many were sent.
+select app.deliver_credit_notes(:limit);
+
+-- name: mark_overdue
+-- Marks invoices whose due date has passed; returns how many.
+select app.mark_overdue(:limit);
+
+-- name: usage_is_folded
+-- Whether the usage of the month that a subscription's next bill counts is folded.
+select app.usage_is_folded(s.organization_id, s.next_billing_at) from subscriptions s where s.id = :subscription_id::uuid;
 
 -- name: find_legal_entity -> LegalEntity
 -- Who sells.

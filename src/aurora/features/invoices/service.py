@@ -24,6 +24,8 @@ from aurora.features.invoices.model import (
 )
 
 DEFAULT_SELLER = "default"
+DELIVER_BATCH = 500
+OVERDUE_BATCH = 10_000
 
 
 async def get_invoice(conn: Connection, which: UUID | str) -> Invoice:
@@ -66,8 +68,18 @@ async def render_invoice(invoice: Invoice, language: Language) -> bytes:
 
 
 async def deliver_invoice(conn: Connection, invoice_id: UUID) -> int:
-    """Tell the organization's admins that an invoice was issued; return how many were told."""
-    return await store.notify_of_invoice(conn, invoice_id) or 0
+    """Tell the organization's admins of an invoice, and mark it sent; return how many were told."""
+    return await store.deliver_invoice(conn, invoice_id)
+
+
+async def deliver_credit_notes(conn: Connection) -> int:
+    """Tell admins of a bounded number of credit notes; return how many were sent."""
+    return await store.deliver_credit_notes(conn, DELIVER_BATCH)
+
+
+async def mark_overdue(conn: Connection) -> int:
+    """Mark a bounded number of invoices whose due date has passed; return how many."""
+    return await store.mark_overdue(conn, OVERDUE_BATCH)
 
 
 async def get_seller(conn: Connection) -> LegalEntity:

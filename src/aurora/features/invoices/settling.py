@@ -13,8 +13,7 @@ from aurora.core.paging import Page, decode_cursor, page_of
 from aurora.db.transaction import Connection
 from aurora.features.invoices import store
 from aurora.features.invoices.document import invoice_pdf_async
-from aurora.features.invoices.service import get_invoice, snapshot_of
-from aurora.features.invoices.settling_model import (
+from aurora.features.invoices.model import (
     Allocation,
     CreditNote,
     CreditNoteNotFound,
@@ -23,6 +22,7 @@ from aurora.features.invoices.settling_model import (
     PaymentMethod,
     PaymentNotFound,
 )
+from aurora.features.invoices.service import get_invoice, snapshot_of
 
 
 async def credit_invoice(

@@ -15,13 +15,13 @@ from aurora.core.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, Actor, transaction
 from aurora.features.invoices import service, settling
-from aurora.features.invoices.reading_api import BILLING_SCOPE, LineOut, TaxOut, actor_of
-from aurora.features.invoices.settling_model import (
+from aurora.features.invoices.model import (
     MAX_CREDITED_LINES,
     CreditNote,
     LineToCredit,
     PaymentMethod,
 )
+from aurora.features.invoices.reading_api import BILLING_SCOPE, LineOut, TaxOut, actor_of
 from aurora.features.organizations.service import get_organization
 from aurora.integrations.http import NO_STORE, Caller, caller_of, pool_of
 

@@ -17,15 +17,15 @@ from aurora.core.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.invoices import settling
-from aurora.features.invoices.refusals import CreditInvalid, PaymentInvalid
-from aurora.features.invoices.service import get_invoice
-from aurora.features.invoices.settling_model import (
+from aurora.features.invoices.model import (
     CreditNote,
     LineToCredit,
     Payment,
     PaymentMethod,
     PaymentNotFound,
 )
+from aurora.features.invoices.refusals import CreditInvalid, PaymentInvalid
+from aurora.features.invoices.service import get_invoice
 from aurora.features.organizations.service import get_organization
 from aurora.integrations.terminal import JsonOption, failing_clearly, run, show
 

@@ -57,6 +57,7 @@ create index credit_notes_organization_id_created_at_idx on credit_notes (organi
 create index credit_notes_legal_entity_id_idx on credit_notes (legal_entity_id);
 -- What is still owed to a customer; empty for most, so asking at every issue costs nothing.
 create index credit_notes_open_idx on credit_notes (organization_id) where amount_allocated < total;
+create index credit_notes_issued_at_idx on credit_notes (issued_at) where status = 'issued';
 alter table credit_notes enable row level security;
 comment on table credit_notes is
   'Corrections of issued invoices, with a number of their own; amounts are positive. Never changed, never deleted.';

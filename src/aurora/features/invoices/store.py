@@ -19,11 +19,14 @@ from aurora.db.queries import (
     load_queries,
 )
 from aurora.db.transaction import Connection
-from aurora.features.invoices.model import BillLine, Invoice, InvoiceRow, LegalEntity
-from aurora.features.invoices.settling_model import (
+from aurora.features.invoices.model import (
     Allocation,
+    BillLine,
     CreditNote,
     CreditNoteRow,
+    Invoice,
+    InvoiceRow,
+    LegalEntity,
     Payment,
 )
 
@@ -113,12 +116,30 @@ async def list_invoices(
     return [row.parsed() for row in rows]
 
 
-async def notify_of_invoice(conn: Connection, invoice_id: UUID) -> int | None:
-    """Tell the organization's admins, once; return how many were told, None without an invoice."""
-    told: int | None = await fetch_value(
-        conn, QUERIES["insert_notification_of_invoice"], invoice_id=invoice_id
-    )
+async def deliver_invoice(conn: Connection, invoice_id: UUID) -> int:
+    """Tell the organization's admins, once, and mark it sent; return how many were told."""
+    told: int = await fetch_value(conn, QUERIES["deliver_invoice"], invoice_id=invoice_id)
     return told
+
+
+async def deliver_credit_notes(conn: Connection, limit: int) -> int:
+    """Tell admins of credit notes that nobody told them of; return how many were sent."""
+    sent: int = await fetch_value(conn, QUERIES["deliver_credit_notes"], limit=limit)
+    return sent
+
+
+async def mark_overdue(conn: Connection, limit: int) -> int:
+    """Mark invoices whose due date has passed; return how many."""
+    marked: int = await fetch_value(conn, QUERIES["mark_overdue"], limit=limit)
+    return marked
+
+
+async def is_folded(conn: Connection, subscription_id: UUID) -> bool:
+    """Return whether the usage that a subscription's next bill counts is folded."""
+    folded: bool = await fetch_value(
+        conn, QUERIES["usage_is_folded"], subscription_id=subscription_id
+    )
+    return folded
 
 
 async def find_legal_entity(conn: Connection, legal_entity_id: str) -> LegalEntity | None:
