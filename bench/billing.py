@@ -126,7 +126,8 @@ def rate(database: Bench, owner: psycopg.Connection[Any], count: int, place: int
     ended = time.perf_counter()
     for each in both:
         each.wait()
-    return float((before + count - first) / (ended - began))
+    billed: int = before + count - first
+    return billed / (ended - began)
 
 
 def commits(database: Bench, owner: psycopg.Connection[Any], seconds: float = 3.0) -> float:

@@ -20,6 +20,7 @@ from aurora.db.queries import (
 )
 from aurora.db.transaction import Connection
 from aurora.features.invoices.model import (
+<<<<<<< HEAD
     Allocation,
     BillLine,
     CreditNote,
@@ -28,6 +29,14 @@ from aurora.features.invoices.model import (
     InvoiceRow,
     LegalEntity,
     Payment,
+=======
+    BillLine,
+    ImpressionMonth,
+    Invoice,
+    InvoiceRow,
+    LegalEntity,
+    MonthKind,
+>>>>>>> main
 )
 
 QUERIES = load_queries(__package__)
@@ -154,6 +163,7 @@ async def update_legal_entity(conn: Connection, **fields: object) -> LegalEntity
     return await fetch_one(conn, QUERIES["update_legal_entity"], LegalEntity, **fields)
 
 
+<<<<<<< HEAD
 async def credit_invoice(
     conn: Connection,
     invoice_id: UUID,
@@ -271,3 +281,18 @@ async def list_allocations(conn: Connection, invoice_id: UUID) -> list[Allocatio
     return await fetch_all(
         conn, query, Allocation, invoice_id=invoice_id, limit=MAX_ALLOCATIONS_LISTED
     )
+=======
+async def list_impression_months(
+    conn: Connection, organization_id: UUID, *, by: MonthKind, before: datetime, limit: int
+) -> list[ImpressionMonth]:
+    """Return months that begin before a moment, latest first."""
+    return await fetch_all(
+        conn,
+        QUERIES["list_impression_months_by_organization"],
+        ImpressionMonth,
+        organization_id=organization_id,
+        by=by,
+        before=before,
+        limit=limit,
+    )
+>>>>>>> main
