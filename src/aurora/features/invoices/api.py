@@ -13,13 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from aurora.core.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from aurora.db.pool import Pool
-<<<<<<< HEAD
 from aurora.db.transaction import transaction
-from aurora.features.invoices import billing_run, service
-=======
-from aurora.db.transaction import Actor, transaction
 from aurora.features.invoices import billing_run, impressions_api, service
->>>>>>> main
 from aurora.features.invoices.model import Invoice
 from aurora.features.invoices.reading_api import BILLING_SCOPE, LineOut, TaxOut, actor_of
 from aurora.features.invoices.settling_api import router as settling_router
@@ -173,17 +168,6 @@ async def run_billing(body: NewBillingRun, who: Who, pool: Database) -> BillingR
 async def _read(invoice_id: UUID, who: Caller, pool: Pool) -> Invoice:
     async with transaction(pool, actor_of(who), read_only=True) as conn:
         return await service.get_invoice(conn, invoice_id)
-<<<<<<< HEAD
-=======
-
-
-def _actor(who: Caller) -> Actor:
-    if who.organization_id is None:
-        return who.everywhere()
-    if BILLING_SCOPE not in who.scopes:
-        raise ScopeMissing(f"This call needs the scope {BILLING_SCOPE}.", scope=BILLING_SCOPE)
-    return who.actor(who.organization_id)
 
 
 router.include_router(impressions_api.router)
->>>>>>> main

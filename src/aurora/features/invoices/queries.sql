@@ -104,7 +104,6 @@ where id = :legal_entity_id
 returning id, is_specimen, name, org_number, vat_registered, in_business_register, address, postal_code, city, country,
   email, phone, website, bank_account, iban, bic, payment_days;
 
-<<<<<<< HEAD
 -- name: credit_invoice
 -- Credits an issued invoice, all of it or a part; returns the credit note's id.
 select app.credit_invoice(:invoice_id::uuid, :reason, :lines::jsonb, null, :amount::numeric);
@@ -174,9 +173,8 @@ from allocations a join invoices i on i.organization_id = a.organization_id and 
 where a.invoice_id = :invoice_id::uuid
 order by a.id
 limit :limit;
-=======
+
 -- name: list_impression_months_by_organization -> ImpressionMonth
 -- Months of impressions that begin before a moment, latest first.
 select period_start, period_end, impressions, billable, included, overage, usage_amount, billed_amount, currency
 from app.monthly_impressions(:organization_id::uuid, :by, :before::timestamptz, :limit::integer);
->>>>>>> main

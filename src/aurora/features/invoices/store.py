@@ -20,23 +20,16 @@ from aurora.db.queries import (
 )
 from aurora.db.transaction import Connection
 from aurora.features.invoices.model import (
-<<<<<<< HEAD
     Allocation,
     BillLine,
     CreditNote,
     CreditNoteRow,
-    Invoice,
-    InvoiceRow,
-    LegalEntity,
-    Payment,
-=======
-    BillLine,
     ImpressionMonth,
     Invoice,
     InvoiceRow,
     LegalEntity,
     MonthKind,
->>>>>>> main
+    Payment,
 )
 
 QUERIES = load_queries(__package__)
@@ -163,7 +156,6 @@ async def update_legal_entity(conn: Connection, **fields: object) -> LegalEntity
     return await fetch_one(conn, QUERIES["update_legal_entity"], LegalEntity, **fields)
 
 
-<<<<<<< HEAD
 async def credit_invoice(
     conn: Connection,
     invoice_id: UUID,
@@ -281,7 +273,8 @@ async def list_allocations(conn: Connection, invoice_id: UUID) -> list[Allocatio
     return await fetch_all(
         conn, query, Allocation, invoice_id=invoice_id, limit=MAX_ALLOCATIONS_LISTED
     )
-=======
+
+
 async def list_impression_months(
     conn: Connection, organization_id: UUID, *, by: MonthKind, before: datetime, limit: int
 ) -> list[ImpressionMonth]:
@@ -295,4 +288,3 @@ async def list_impression_months(
         before=before,
         limit=limit,
     )
->>>>>>> main
