@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from aurora.core.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from aurora.db.pool import Pool
 from aurora.db.transaction import Actor, transaction
-from aurora.features.invoices import billing_run, service
+from aurora.features.invoices import billing_run, impressions_api, service
 from aurora.features.invoices.model import Invoice
 from aurora.features.organizations.service import get_organization
 from aurora.integrations.http import NO_STORE, Caller, ScopeMissing, caller_of, pool_of
@@ -199,3 +199,6 @@ def _actor(who: Caller) -> Actor:
     if BILLING_SCOPE not in who.scopes:
         raise ScopeMissing(f"This call needs the scope {BILLING_SCOPE}.", scope=BILLING_SCOPE)
     return who.actor(who.organization_id)
+
+
+router.include_router(impressions_api.router)

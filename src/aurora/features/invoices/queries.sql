@@ -86,3 +86,8 @@ update legal_entities set
 where id = :legal_entity_id
 returning id, is_specimen, name, org_number, vat_registered, in_business_register, address, postal_code, city, country,
   email, phone, website, bank_account, iban, bic, payment_days;
+
+-- name: list_impression_months_by_organization -> ImpressionMonth
+-- Months of impressions that begin before a moment, latest first.
+select period_start, period_end, impressions, billable, included, overage, usage_amount, billed_amount, currency
+from app.monthly_impressions(:organization_id::uuid, :by, :before::timestamptz, :limit::integer);
