@@ -37,6 +37,7 @@ GROUPS = {
     "token": ("sign_in", "token"),
     "key": ("keys", "key"),
     "plan": ("plans", "plan"),
+    "coupon": ("plans", "coupon"),
     "subscription": ("subscriptions", "subscription"),
     "usage": ("usage", "usage"),
     "billing": ("invoices", "billing"),

@@ -33,7 +33,7 @@ MAX_BILLS_PER_RUN = 1_000_000
 BILL_TIMEOUT_MS = 60_000
 MAX_FOLDS = 1_000
 MAX_WAITS = 3
-WAIT_S = 1.0
+WAIT_S = 1
 
 log = structlog.get_logger(__name__)
 
