@@ -11,9 +11,11 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict
 
 from aurora.db.pool import Pool
+from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.invoices.change_preview import preview_change
 from aurora.features.invoices.reading_api import LineOut
-from aurora.features.subscriptions.change_api import PlanChange, acting
+from aurora.features.organizations.service import place_of
+from aurora.features.subscriptions.model import PlanChange
 from aurora.integrations.http import Caller, caller_of, pool_of
 
 router = APIRouter(tags=["subscriptions"])
@@ -44,7 +46,8 @@ async def preview(
     pool: Annotated[Pool, Depends(pool_of)],
 ) -> PreviewOut:
     """Show what a change would do, with VAT; nothing stays changed (admins)."""
-    async with acting(pool, who, organization_id, "admin") as conn:
+    async with transaction(pool, PLATFORM) as conn:
+        (await place_of(conn, who, organization_id)).must_be("admin")
         return PreviewOut.model_validate(
             await preview_change(conn, organization_id, **body.asked(who))
         )
