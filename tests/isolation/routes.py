@@ -154,7 +154,7 @@ _BODIES: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-NOBODYS: Final = {"day": "2026-11-01", "plan_id": "basic", "code": "SECRET-B"}
+NOBODYS: Final = {"day": "2026-11-01", "plan_id": "basic", "code": "SUMMER"}
 
 
 class Unnamed(LookupError):
