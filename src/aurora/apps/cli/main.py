@@ -52,6 +52,7 @@ ADDED = (
     ("billing", "invoices", "what_if_commands"),
     ("subscription", "invoices", "what_if_commands"),
     ("invoice", "invoices", "settling_commands"),
+    ("plan", "invoices", "simulation_commands"),
     ("usage", "invoices", "impressions_commands"),
 )
 
