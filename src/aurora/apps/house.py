@@ -64,6 +64,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
         "settling.sql",
         "adjusting.sql",
         "delivering.sql",
+        "simulating.sql",
         "policies.sql",
     ),
     "replies": ("tables.sql", "logic.sql"),

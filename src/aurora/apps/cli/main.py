@@ -37,6 +37,7 @@ GROUPS = {
     "token": ("sign_in", "token"),
     "key": ("keys", "key"),
     "plan": ("plans", "plan"),
+    "coupon": ("plans", "coupon"),
     "subscription": ("subscriptions", "subscription"),
     "usage": ("usage", "usage"),
     "billing": ("invoices", "billing"),
@@ -51,6 +52,7 @@ ADDED = (
     ("billing", "invoices", "what_if_commands"),
     ("subscription", "invoices", "what_if_commands"),
     ("invoice", "invoices", "settling_commands"),
+    ("plan", "invoices", "simulation_commands"),
     ("usage", "invoices", "impressions_commands"),
 )
 
