@@ -8,7 +8,7 @@ from typing import Final
 
 from aurora.client import calls
 from aurora.client.asynchronous import AsyncAurora
-from aurora.client.backend import UNAVAILABLE, Away, BatchRefused
+from aurora.client.backend import UNAVAILABLE, Away, BatchRefused, Plan
 from aurora.client.errors import CallFailed
 from aurora.client.model import MAX_QUESTIONS_PER_CALL, Question, Receipt, Verdict
 from aurora.client.retrying import Retrying
@@ -41,6 +41,10 @@ class Remote:
     def __repr__(self) -> str:
         """Show where Aurora is, and nothing secret."""
         return f"Remote({self._url!r})"
+
+    def plan(self) -> Plan | None:
+        """Return None: sending is waiting, mostly, and a thread can wait."""
+        return None
 
     def verifier(self) -> RemoteVerifier:
         """Return what asks `POST /v1/keys/verify`."""
