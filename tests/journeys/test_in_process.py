@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from tests.journeys.behind_the_gate import behind, until, waiting_in
 from tests.journeys.conftest import Aurora, Customer, sign_up
 
 from aurora.apps.in_process import InProcess
-from aurora.client import AsyncAurora
+from aurora.client import AsyncAurora, Spool
+from aurora.client.backend import Plan
+from aurora.client.sending import SenderProcess
 
 LEASE_S = 1.0
 
@@ -87,3 +90,71 @@ async def test_what_cannot_be_stored_is_kept_to_be_read(
 
 def test_no_login_is_in_a_repr() -> None:
     assert "secret" not in repr(InProcess("postgresql://aurora:secret@db.example/aurora"))
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from aurora.apps.in_process import InProcess
+from aurora.client import AuroraMiddleware
+
+async def app(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+async def main(dsn, spool, key):
+    middleware = AuroraMiddleware(
+        app, backend=InProcess(dsn), spool=spool, durability="before_response"
+    )
+    statuses = []
+
+    async def send(message):
+        statuses.append(message.get("status"))
+
+    scope = {"type": "http", "method": "GET", "path": "/killed", "client": ("192.0.2.1", 1),
+             "headers": [(b"x-api-key", key.encode())]}
+    for _ in range(5):
+        await middleware(dict(scope), None, send)
+    assert statuses.count(200) == 5, statuses
+    print(middleware.meter._sender._child.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_the_sender_of_a_killed_application_sends_what_it_left_and_ends(
+    server: Aurora, customer: Customer, tmp_path: Path
+) -> None:
+    arguments = [server.environment["AURORA_DATABASE_URL"], str(tmp_path / "spool.db")]
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", KILLED, *arguments, customer.key, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await child.communicate()
+    assert child.returncode == -9
+    sender = int(said)
+    await until(lambda: not is_running(sender))
+    assert await requests_of(server, customer) == 5
+    assert waiting_in(tmp_path) == 0
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process lives that is not ours to wait for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_no_login_is_in_the_senders_arguments(tmp_path: Path) -> None:
+    plan = InProcess("postgresql://aurora:secret@db.example/aurora").plan()
+    assert plan is not None
+    assert "secret" not in repr(plan)
+    spool = Spool(tmp_path / "spool.db")
+    sender = SenderProcess(spool, Plan("builtins:dict", {"dsn": "secret"}))
+    sender.start()
+    assert sender._child is not None
+    command = Path(f"/proc/{sender._child.pid}/cmdline").read_bytes()
+    environment = Path(f"/proc/{sender._child.pid}/environ").read_bytes()
+    assert b"secret" not in command + environment
+    sender.stop(1.0)
+    spool.close()

@@ -15,7 +15,7 @@ from aurora.client.retrying import Retrying
 
 VERIFY_TIMEOUT_S: Final = 2.0
 RECORD_TIMEOUT_S: Final = 30.0
-MAX_CALLS: Final = 4
+MAX_CALLS: Final = 2
 """Calls of verify under way; what is asked meanwhile goes together in the next."""
 MAX_WAITING: Final = 10_000
 AWAY_S: Final = 0.5

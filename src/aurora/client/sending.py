@@ -1,4 +1,4 @@
-"""A sender in a process of its own: `python -m aurora.client.sending`, with its plan on stdin.
+"""A sender of events in a process of its own, which hears its order on standard input.
 
 What committing an event costs is Python's work, and Python runs one thread at a time: beside an
 event loop that is busy it would take the loop's turns. The child ends when its parent does, however
@@ -51,7 +51,7 @@ class SenderProcess:
         """Begin to send."""
         # A session of its own: Ctrl-C is for the application, which then says so.
         child = subprocess.Popen(
-            [sys.executable, "-m", "aurora.client.sending"],
+            [sys.executable, "-c", "from aurora.client.sending import main; main()"],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
@@ -93,7 +93,3 @@ def main() -> None:
     said = stdin.readline(MAX_PLAN_BYTES)
     sender.stop(float(said) if said.strip() else STOPPED_S)
     spool.close()
-
-
-if __name__ == "__main__":
-    main()
