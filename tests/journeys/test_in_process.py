@@ -13,7 +13,7 @@ from tests.journeys.behind_the_gate import behind, until, waiting_in
 from tests.journeys.conftest import Aurora, Customer, sign_up
 
 from aurora.apps.in_process import InProcess
-from aurora.client import AsyncAurora, Spool
+from aurora.client import AsyncAurora, Spool, sending
 from aurora.client.backend import Plan
 from aurora.client.sending import SenderProcess
 
@@ -158,3 +158,55 @@ def test_no_login_is_in_the_senders_arguments(tmp_path: Path) -> None:
     assert b"secret" not in command + environment
     sender.stop(1.0)
     spool.close()
+
+
+def test_a_sender_that_ended_is_started_again_and_none_fails_a_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "RESTART_S", 0.0)
+    spool = Spool(tmp_path / "spool.db")
+    sender = SenderProcess(spool, Plan("builtins:dict", {}))
+    sender.start()
+    first = sender._child
+    assert first is not None
+    sender.wake()
+    assert sender._child is first
+    first.kill()
+    first.wait()
+    sender.wake()
+    assert sender._child is not None
+    assert sender._child is not first
+    sender.stop(1.0)
+    # Where there is no program to run, events wait, and nothing is raised.
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "nothing"))
+    sender.start()
+    sender.wake()
+    sender.stop(1.0)
+    spool.close()
+
+
+async def test_a_forked_worker_begins_a_sender_of_its_own(
+    server: Aurora, customer: Customer, tmp_path: Path
+) -> None:
+    program = KILLED.replace(
+        "    print(middleware.meter._sender._child.pid, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n",
+        "    first = middleware.meter._sender._child.pid\n"
+        "    if os.fork() == 0:\n"
+        "        middleware.meter.start()\n"
+        "        own = middleware.meter._sender._child.pid\n"
+        "        middleware.meter.close(5.0)\n"
+        "        os._exit(0 if own != first else 7)\n"
+        "    _, status = os.wait()\n"
+        "    await middleware.close()\n"
+        "    print(os.waitstatus_to_exitcode(status), flush=True)\n",
+    )
+    assert program != KILLED
+    arguments = [server.environment["AURORA_DATABASE_URL"], str(tmp_path / "spool.db")]
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, *arguments, customer.key, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await child.communicate()
+    assert (child.returncode, said.strip()) == (0, b"0")
+    assert waiting_in(tmp_path) == 0
+    assert await requests_of(server, customer) == 5
