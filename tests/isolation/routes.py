@@ -84,6 +84,7 @@ ROUTES: Final[dict[str, Access]] = {
     "GET /v1/invoices": OWN,
     "GET /v1/invoices/{invoice_id}": OWN,
     "GET /v1/invoices/{invoice_id}/pdf": OWN,
+    "GET /v1/invoices/{invoice_id}/ehf": OWN,
     "POST /v1/billing/runs": OPERATORS,
     "GET /healthz": OPEN,
     "GET /readyz": OPEN,

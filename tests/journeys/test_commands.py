@@ -172,6 +172,9 @@ def test_billing_makes_invoices_that_are_listed_shown_and_printed(
     pdf = tmp_path / "invoice.pdf"
     assert aurora.cli("invoice", "pdf", issued["invoice_number"], "-o", str(pdf)).code == 0
     assert issued["invoice_number"] in PdfReader(pdf).pages[0].extract_text()
+    ehf = tmp_path / "invoice.xml"
+    assert aurora.cli("invoice", "ehf", issued["invoice_number"], "-o", str(ehf)).code == 0
+    assert PdfReader(pdf).attachments == {f"{issued['invoice_number']}.xml": [ehf.read_bytes()]}
 
 
 def test_the_seller_is_a_specimen_until_it_is_entered(aurora: Aurora) -> None:
@@ -212,6 +215,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "organization_not_found   ": ("invoice", "list", "--org", "nobody"),
     "organization_not_found    ": ("billing", "run", "--as-of", "2026-01-01", "--org", "nobody"),
     "invoice_not_found": ("invoice", "show", "INV-1999-000001"),
+    "invoice_not_found ": ("invoice", "ehf", "INV-1999-000001", "-o", "/dev/null"),
     "plan_not_found": ("plan", "show", "gold"),
     "as_of_invalid": ("billing", "run", "--as-of", "tomorrow"),
     "as_of_in_future": ("billing", "run", "--as-of", "2999-01-01"),

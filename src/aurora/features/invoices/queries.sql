@@ -86,3 +86,35 @@ update legal_entities set
 where id = :legal_entity_id
 returning id, is_specimen, name, org_number, vat_registered, in_business_register, address, postal_code, city, country,
   email, phone, website, bank_account, iban, bic, payment_days;
+
+-- name: find_document -> DocumentRow
+-- An invoice or credit note by its id, as it is printed and sent.
+select i.id, i.organization_id, 'invoice' as kind, i.invoice_number as number, i.status, i.invoice_date as issued_on,
+  i.due_date as due_on, i.issued_at, i.kid, null::text as credited_number, null::date as credited_on,
+  i.period_start, i.period_end, i.subtotal, i.tax_amount, i.total, i.currency, i.tax_amount_nok, i.line_items::text
+  as line_items, i.tax_lines::text as tax_lines, i.seller, i.buyer, i.notes, i.language
+from invoices i
+where i.id = :document_id::uuid
+union all
+select c.id, c.organization_id, 'credit_note', c.credit_note_number, c.status, c.credit_note_date,
+  null, c.issued_at, null, i.invoice_number, i.invoice_date,
+  c.period_start, c.period_end, c.subtotal, c.tax_amount, c.total, c.currency, c.tax_amount_nok, c.line_items::text,
+  c.tax_lines::text, c.seller, c.buyer, jsonb_build_array(c.reason), c.language
+from credit_notes c join invoices i on (i.organization_id, i.id) = (c.organization_id, c.invoice_id)
+where c.id = :document_id::uuid;
+
+-- name: find_document_by_number -> DocumentRow
+-- An issued invoice or credit note by its number, as it is printed and sent.
+select i.id, i.organization_id, 'invoice' as kind, i.invoice_number as number, i.status, i.invoice_date as issued_on,
+  i.due_date as due_on, i.issued_at, i.kid, null::text as credited_number, null::date as credited_on,
+  i.period_start, i.period_end, i.subtotal, i.tax_amount, i.total, i.currency, i.tax_amount_nok, i.line_items::text
+  as line_items, i.tax_lines::text as tax_lines, i.seller, i.buyer, i.notes, i.language
+from invoices i
+where i.invoice_number = :number
+union all
+select c.id, c.organization_id, 'credit_note', c.credit_note_number, c.status, c.credit_note_date,
+  null, c.issued_at, null, i.invoice_number, i.invoice_date,
+  c.period_start, c.period_end, c.subtotal, c.tax_amount, c.total, c.currency, c.tax_amount_nok, c.line_items::text,
+  c.tax_lines::text, c.seller, c.buyer, jsonb_build_array(c.reason), c.language
+from credit_notes c join invoices i on (i.organization_id, i.id) = (c.organization_id, c.invoice_id)
+where c.credit_note_number = :number;

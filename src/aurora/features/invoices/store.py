@@ -8,7 +8,14 @@ from uuid import UUID
 
 from aurora.db.queries import fetch_all, fetch_one, fetch_optional, fetch_value, load_queries
 from aurora.db.transaction import Connection
-from aurora.features.invoices.model import BillLine, Invoice, InvoiceRow, LegalEntity
+from aurora.features.invoices.model import (
+    BillLine,
+    DocumentRow,
+    Invoice,
+    InvoiceRow,
+    LegalEntity,
+    SalesDocument,
+)
 
 QUERIES = load_queries(__package__)
 
@@ -70,6 +77,18 @@ async def find_invoice_by_number(conn: Connection, number: str) -> Invoice | Non
     row = await fetch_optional(
         conn, QUERIES["find_invoice_by_number"], InvoiceRow, invoice_number=number
     )
+    return None if row is None else row.parsed()
+
+
+async def find_document(conn: Connection, document_id: UUID) -> SalesDocument | None:
+    """Return an invoice or credit note by id, if the caller may see it."""
+    row = await fetch_optional(conn, QUERIES["find_document"], DocumentRow, document_id=document_id)
+    return None if row is None else row.parsed()
+
+
+async def find_document_by_number(conn: Connection, number: str) -> SalesDocument | None:
+    """Return an issued invoice or credit note by number, if the caller may see it."""
+    row = await fetch_optional(conn, QUERIES["find_document_by_number"], DocumentRow, number=number)
     return None if row is None else row.parsed()
 
 
