@@ -175,6 +175,14 @@ def test_billing_makes_invoices_that_are_listed_shown_and_printed(
     ehf = tmp_path / "invoice.xml"
     assert aurora.cli("invoice", "ehf", issued["invoice_number"], "-o", str(ehf)).code == 0
     assert PdfReader(pdf).attachments == {f"{issued['invoice_number']}.xml": [ehf.read_bytes()]}
+    explained = aurora.json("invoice", "explain", issued["invoice_number"])
+    assert [each["amount"] for each in explained] == [
+        line["amount"] for line in listed["line_items"]
+    ]
+    every = aurora.json("invoice", "replay", "--all")
+    assert (every["differing"], every["invoices"]) == (0, [])
+    one = aurora.json("invoice", "replay", issued["invoice_number"])
+    assert one["invoices"][0]["matches"]
 
 
 def test_the_seller_is_a_specimen_until_it_is_entered(aurora: Aurora) -> None:
@@ -215,6 +223,8 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "organization_not_found   ": ("invoice", "list", "--org", "nobody"),
     "organization_not_found    ": ("billing", "run", "--as-of", "2026-01-01", "--org", "nobody"),
     "invoice_not_found": ("invoice", "show", "INV-1999-000001"),
+    "replay_unclear": ("invoice", "replay"),
+    "replay_unclear ": ("invoice", "replay", "INV-1999-000001", "--all"),
     "invoice_not_found ": ("invoice", "ehf", "INV-1999-000001", "-o", "/dev/null"),
     "plan_not_found": ("plan", "show", "gold"),
     "as_of_invalid": ("billing", "run", "--as-of", "tomorrow"),

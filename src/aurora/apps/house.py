@@ -60,6 +60,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
         "issuing.sql",
         "numbering.sql",
         "crediting.sql",
+        "replaying.sql",
         "settling.sql",
         "policies.sql",
     ),

@@ -144,6 +144,26 @@ class DocumentRow(SalesDocument):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DayFigure:
+    """Billable impressions of a UTC day."""
+
+    day: date
+    billable: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """An issued invoice as it is and as the stored facts give it now, both as canonical JSON."""
+
+    id: UUID
+    organization_id: UUID
+    invoice_number: str
+    kind: str
+    issued: str
+    replayed: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BillLine:
     """A line of a bill that nobody was sent: what calculate_monthly_bill() says."""
 

@@ -118,3 +118,26 @@ select c.id, c.organization_id, 'credit_note', c.credit_note_number, c.status, c
   c.tax_lines::text, c.seller, c.buyer, jsonb_build_array(c.reason), c.language
 from credit_notes c join invoices i on (i.organization_id, i.id) = (c.organization_id, c.invoice_id)
 where c.credit_note_number = :number;
+
+-- name: list_replayed_invoices -> Replayed
+-- Issued invoices as they are, and as the stored facts give them now; each as the text of one JSON structure.
+select i.id, i.organization_id, i.invoice_number, i.kind,
+  jsonb_build_object('lines', i.line_items, 'taxes', i.tax_lines, 'subtotal', i.subtotal, 'tax_amount', i.tax_amount,
+    'total', i.total, 'tax_amount_nok', i.tax_amount_nok)::text as issued,
+  app.replay_invoice(i)::text as replayed
+from invoices i
+where i.invoice_number is not null
+  and (:invoice_id::uuid is null or i.id = :invoice_id::uuid)
+  and (:after::uuid is null or i.id > :after::uuid)
+order by i.id
+limit :limit;
+
+-- name: list_billable_days -> DayFigure
+-- Billable impressions of [first, until) by UTC day, the days without any left out.
+select (r.hour at time zone 'UTC')::date as day, sum(r.billable)::bigint as billable
+from usage_hourly_series r
+where r.organization_id = :organization_id::uuid and r.dimension = 'total'
+  and r.hour >= :first::timestamptz and r.hour < :until::timestamptz
+group by 1
+having sum(r.billable) <> 0
+order by 1;

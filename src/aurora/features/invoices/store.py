@@ -10,10 +10,12 @@ from aurora.db.queries import fetch_all, fetch_one, fetch_optional, fetch_value,
 from aurora.db.transaction import Connection
 from aurora.features.invoices.model import (
     BillLine,
+    DayFigure,
     DocumentRow,
     Invoice,
     InvoiceRow,
     LegalEntity,
+    Replayed,
     SalesDocument,
 )
 
@@ -90,6 +92,34 @@ async def find_document_by_number(conn: Connection, number: str) -> SalesDocumen
     """Return an issued invoice or credit note by number, if the caller may see it."""
     row = await fetch_optional(conn, QUERIES["find_document_by_number"], DocumentRow, number=number)
     return None if row is None else row.parsed()
+
+
+async def list_replayed(
+    conn: Connection, *, after: UUID | None, limit: int, invoice_id: UUID | None
+) -> list[Replayed]:
+    """Return issued invoices beside what the stored facts give now, by id; or one of them."""
+    return await fetch_all(
+        conn,
+        QUERIES["list_replayed_invoices"],
+        Replayed,
+        after=after,
+        limit=limit,
+        invoice_id=invoice_id,
+    )
+
+
+async def list_billable_days(
+    conn: Connection, organization_id: UUID, start: datetime, end: datetime
+) -> list[DayFigure]:
+    """Return the billable impressions of [start, end) by UTC day."""
+    return await fetch_all(
+        conn,
+        QUERIES["list_billable_days"],
+        DayFigure,
+        organization_id=organization_id,
+        first=start,
+        until=end,
+    )
 
 
 async def list_invoices(
