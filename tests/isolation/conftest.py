@@ -52,11 +52,13 @@ class Client:
     async def ask(self, attempt: Attempt, who: str) -> httpx.Response:
         """Make a request."""
         body = {} if attempt.body is None else {"json": attempt.body}
+        # What is streamed begins with what was there, and ends because the process is stopping.
+        seen = {"last-event-id": "0"} if attempt.route == "GET /v1/usage/live" else {}
         return await self.http.request(
             attempt.method,
             attempt.url,
             params=attempt.query,
-            headers=self.headers.get(who, {}),
+            headers=self.headers.get(who, {}) | seen,
             **body,
         )
 
@@ -92,4 +94,5 @@ async def client(world: str) -> AsyncIterator[Client]:
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://aurora.example") as http,
     ):
+        app.state.stopping.set()
         yield Client(http, app.openapi(), headers)

@@ -56,6 +56,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
         "settling_tables.sql",
         "logic.sql",
         "bill.sql",
+        "impressions.sql",
         "tax.sql",
         "issuing.sql",
         "numbering.sql",

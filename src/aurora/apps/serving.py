@@ -131,6 +131,8 @@ async def serve(
                 await asyncio.wait({*running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stop.set()
+            # Answers without an end come to one; the server would wait for them.
+            app.state.stopping.set()
             server.should_exit = True
             await asyncio.gather(*running)
 

@@ -21,6 +21,7 @@ from aurora.features.usage.model import (
     DateRangeInvalid,
     Dimension,
     EndpointPerformance,
+    OriginFigures,
     SeriesPoint,
     StoredEvent,
     TimeZoneUnsupported,
@@ -235,3 +236,42 @@ async def test_endpoints_longer_than_an_index_holds_are_folded(pool: Pool, hotel
     async with transaction(pool, PLATFORM) as conn:
         _, _, rows = await reading.measure_performance(conn, hotel.id, starts_at=None, ends_at=None)
     assert {len(row.endpoint) for row in rows} == {250, len("/api/aurora/now")}
+
+
+@pytest.mark.parametrize("is_folded", [False, True])
+async def test_top_origins_with_what_all_of_them_come_to(
+    is_folded: bool, pool: Pool, hotel: Hotel
+) -> None:
+    shown = {"https://a.example": (1, 3), "https://b.example": (2, 0), None: (1, 0)}
+    for origin, (impressions, others) in shown.items():
+        await record(
+            pool, hotel.sender,
+            *[an_event(origin=origin, timestamp=moment(NOON)) for _ in range(impressions)],
+            *[
+                an_event(origin=origin, widget_impression=False, status_code=404,
+                         timestamp=moment(NOON))
+                for _ in range(others)
+            ],
+        )  # fmt: skip
+    if is_folded:
+        await fold(pool)
+
+    async def origins(**asked: Any) -> list[OriginFigures]:
+        async with transaction(pool, tenant(hotel.id), read_only=True) as conn:
+            _, _, rows = await reading.list_origins(
+                conn, hotel.id, **({"first_day": None, "last_day": None, "limit": 9} | asked)
+            )
+            return rows
+
+    by_impressions = await origins(order_by="impressions")
+    assert [row.origin for row in by_impressions] == [
+        "https://b.example",
+        None,
+        "https://a.example",
+    ]
+    first = by_impressions[0]
+    assert (first.all_requests, first.all_impressions, first.origins) == (7, 4, 3)
+    (largest,) = await origins(order_by="requests", limit=1)
+    assert (largest.origin, largest.requests, largest.failed) == ("https://a.example", 4, 3)
+    assert (largest.all_requests, largest.origins) == (7, 3), "what is not shown is counted too"
+    assert await origins(order_by="requests", last_day=NOON.date() - timedelta(days=1)) == []

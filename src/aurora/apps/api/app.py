@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -107,7 +108,7 @@ def build(
         routes=page_routes(now=clock.now, demo_key_prefix=demo_key_prefix),
     )
     app.state.site, app.state.usage_committed = site, _nobody_listens
-    app.state.proxies = Proxies(trusted_proxies)
+    app.state.proxies, app.state.stopping = Proxies(trusted_proxies), asyncio.Event()
     _add_rooms(app)
     _add_probes(app)
     _add_problems(app)

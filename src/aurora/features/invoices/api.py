@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from aurora.core.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from aurora.db.pool import Pool
 from aurora.db.transaction import transaction
-from aurora.features.invoices import billing_run, service
+from aurora.features.invoices import billing_run, impressions_api, service
 from aurora.features.invoices.explain_api import router as explain_router
 from aurora.features.invoices.model import Invoice, SalesDocument
 from aurora.features.invoices.reading_api import BILLING_SCOPE, LineOut, TaxOut, actor_of
@@ -184,3 +184,6 @@ async def _read_document(document_id: UUID, who: Caller, pool: Pool) -> SalesDoc
 async def _read(invoice_id: UUID, who: Caller, pool: Pool) -> Invoice:
     async with transaction(pool, actor_of(who), read_only=True) as conn:
         return await service.get_invoice(conn, invoice_id)
+
+
+router.include_router(impressions_api.router)

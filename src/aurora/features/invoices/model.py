@@ -14,6 +14,7 @@ from aurora.core.errors import AuroraError, Conflict, Invalid, NotFound
 from aurora.core.money import Language
 from aurora.features.invoices import refusals as refusals  # noqa: PLC0414 - their codes are ours
 
+MonthKind = Literal["billing_period", "calendar_month"]
 InvoiceStatus = Literal["draft", "issued", "sent", "paid", "credited", "overdue", "void"]
 
 
@@ -181,6 +182,36 @@ class BillLine:
     included: int | None
     tax_code: str
     facts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImpressionMonth:
+    """Impressions of a month, [period_start, period_end); amounts without VAT, in major units.
+
+    Attributes:
+        impressions: All that were shown, also with test keys.
+        billable: Those that count.
+        included: None where nothing limits them; so is `overage`.
+        usage_amount: What billable impressions come to now; of a billing period only.
+        billed_amount: What issued invoices ask for them; None until the period is billed.
+    """
+
+    period_start: datetime
+    period_end: datetime
+    impressions: int
+    billable: int
+    included: int | None
+    overage: int | None
+    usage_amount: Decimal | None
+    billed_amount: Decimal | None
+    currency: str | None
+
+    @property
+    def pending_amount(self) -> Decimal | None:
+        """Return what came or was taken back after the period was billed; no invoice holds it."""
+        if self.usage_amount is None or self.billed_amount is None:
+            return None
+        return self.usage_amount - self.billed_amount
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -141,3 +141,8 @@ where r.organization_id = :organization_id::uuid and r.dimension = 'total'
 group by 1
 having sum(r.billable) <> 0
 order by 1;
+
+-- name: list_impression_months_by_organization -> ImpressionMonth
+-- Months of impressions that begin before a moment, latest first.
+select period_start, period_end, impressions, billable, included, overage, usage_amount, billed_amount, currency
+from app.monthly_impressions(:organization_id::uuid, :by, :before::timestamptz, :limit::integer);

@@ -12,9 +12,11 @@ from aurora.features.invoices.model import (
     BillLine,
     DayFigure,
     DocumentRow,
+    ImpressionMonth,
     Invoice,
     InvoiceRow,
     LegalEntity,
+    MonthKind,
     Replayed,
     SalesDocument,
 )
@@ -161,3 +163,18 @@ async def find_legal_entity(conn: Connection, legal_entity_id: str) -> LegalEnti
 async def update_legal_entity(conn: Connection, **fields: object) -> LegalEntity:
     """Enter the real seller; fields are those of the query."""
     return await fetch_one(conn, QUERIES["update_legal_entity"], LegalEntity, **fields)
+
+
+async def list_impression_months(
+    conn: Connection, organization_id: UUID, *, by: MonthKind, before: datetime, limit: int
+) -> list[ImpressionMonth]:
+    """Return months that begin before a moment, latest first."""
+    return await fetch_all(
+        conn,
+        QUERIES["list_impression_months_by_organization"],
+        ImpressionMonth,
+        organization_id=organization_id,
+        by=by,
+        before=before,
+        limit=limit,
+    )

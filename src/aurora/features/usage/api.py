@@ -16,8 +16,9 @@ from aurora.core.errors import Unauthorized
 from aurora.db.pool import Pool
 from aurora.db.transaction import transaction
 from aurora.features.organizations.service import get_organization
-from aurora.features.usage import reading_api, service
+from aurora.features.usage import live_api, reading_api, service
 from aurora.features.usage.group_commit import GroupCommit, group_commit
+from aurora.features.usage.live import live
 from aurora.features.usage.model import (
     MAX_BODY_BYTES,
     MAX_EVENTS_PER_CALL,
@@ -38,8 +39,11 @@ router = APIRouter(prefix="/v1/usage", tags=["usage"])
 @asynccontextmanager
 async def lifespan(state: Any) -> AsyncIterator[None]:
     """Keep the group commit of this process; at its end what was taken is stored first."""
-    async with group_commit(state.pool, state.dsn) as ingest:
-        state.ingest = ingest
+    async with (
+        group_commit(state.pool, state.dsn) as ingest,
+        live(state.pool, state.stopping) as follows,
+    ):
+        state.ingest, state.live = ingest, follows
         yield
 
 
@@ -208,3 +212,4 @@ def _group(name: str | None, rows: list[SummaryRow]) -> UsageGroup:
 
 
 router.include_router(reading_api.router)
+router.include_router(live_api.router)

@@ -30,6 +30,7 @@ MAX_PERFORMANCE_ENDPOINTS = 500
 MAX_PERFORMANCE_DAYS = 366
 MAX_EXPORT_DAYS = 366
 MAX_DIFFERENCES = 1_000
+MAX_ORIGINS = 200
 NO_KEY = "00000000-0000-0000-0000-000000000000"
 """How sums name a missing key."""
 
@@ -38,6 +39,7 @@ GroupBy = Literal[
     "day", "month", "endpoint", "api_key", "widget_type", "status_class", "country", "origin"
 ]
 Granularity = Literal["hour", "day", "month"]
+OriginOrder = Literal["impressions", "requests"]
 Dimension = Literal[
     "total", "api_key", "endpoint", "widget_type", "status_class", "country", "origin"
 ]
@@ -173,6 +175,38 @@ class StoredEvent:
     metadata: dict[str, Any]
     event_id: str | None
     is_reversed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OriginFigures:
+    """One origin, and beside it what all origins of the same days come to."""
+
+    origin: str | None
+    requests: int
+    widget_impressions: int
+    billable_impressions: int
+    failed: int
+    all_requests: int
+    all_impressions: int
+    origins: int
+
+
+class LiveEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event as it is shown while it comes: nothing of the visitor."""
+
+    id: int
+    timestamp: datetime
+    api_key_id: UUID | None
+    endpoint: str
+    method: str
+    status_code: int
+    response_time_ms: int | None
+    cached: bool
+    widget_type: str | None
+    widget_impression: bool
+    billable: bool
+    origin: str | None
+    country_code: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

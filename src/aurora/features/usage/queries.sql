@@ -176,6 +176,42 @@ select :day::date::timestamp at time zone 'UTC' as starts_at, :value::text as va
 from usage_daily_series
 where organization_id = :organization_id::uuid and dimension = :dimension and date = :day::date and value = :value::text;
 
+-- name: list_usage_origins -> OriginFigures
+-- The largest origins of UTC days, each beside what all of them come to.
+select nullif(value, '') as origin, sum(requests)::bigint as requests, sum(impressions)::bigint as widget_impressions,
+  sum(billable)::bigint as billable_impressions, sum(failed)::bigint as failed,
+  sum(sum(requests)) over ()::bigint as all_requests, sum(sum(impressions)) over ()::bigint as all_impressions,
+  count(*) over () as origins
+from usage_daily_series
+where organization_id = :organization_id::uuid and dimension = 'origin'
+  and date >= :first_day::date and date <= :last_day::date
+group by value
+having sum(requests) <> 0
+order by case when :order_by::text = 'requests' then sum(requests) else sum(impressions) end desc, value
+limit :limit;
+
+-- name: find_usage_newest_event
+-- The highest id of an organization's events of three UTC days; each day's stands at the end of its part of the index.
+select max(a.id)
+from generate_series(0, 2) n cross join lateral (
+  select id from usage_analytics
+  where organization_id = :organization_id::uuid and date = :first_day::date + n
+  order by id desc limit 1
+) a;
+
+-- name: list_usage_live_events -> LiveEvent
+-- The latest events above an id, of three UTC days.
+select a.*
+from generate_series(0, 2) n cross join lateral (
+  select id, timestamp, api_key_id, endpoint, method, status_code, response_time_ms, cached, widget_type,
+    widget_impression, billable, origin, country_code
+  from usage_analytics
+  where organization_id = :organization_id::uuid and date = :first_day::date + n and id > :after_id
+  order by id desc limit :limit
+) a
+order by a.id desc
+limit :limit;
+
 -- name: list_usage_differences -> Difference
 -- Where sums differ from the raw rows, over UTC days.
 select * from app.verify_usage_counts(:organization_id::uuid, :first_day::date, :last_day::date)

@@ -20,6 +20,8 @@ from aurora.features.usage.model import (
     Dimension,
     EndpointPerformance,
     Granularity,
+    OriginFigures,
+    OriginOrder,
     SeriesPoint,
     StoredEvent,
     TimeZoneUnsupported,
@@ -151,6 +153,27 @@ async def measure_performance(
         limit=MAX_PERFORMANCE_ENDPOINTS,
     )
     return starts, ends, rows
+
+
+async def list_origins(
+    conn: Connection,
+    organization_id: UUID,
+    *,
+    first_day: date | None,
+    last_day: date | None,
+    order_by: OriginOrder,
+    limit: int,
+) -> tuple[date, date, list[OriginFigures]]:
+    """Return the largest origins of UTC days, both included, the last 30 where none is named.
+
+    Raises:
+        DateRangeInvalid: The days are no range, or too long a one.
+    """
+    first, last = SeriesAsked(first_day=first_day, last_day=last_day).days()
+    rows = await store.list_origins(
+        conn, organization_id, first_day=first, last_day=last, order_by=order_by, limit=limit
+    )
+    return first, last, rows
 
 
 def _hour(moment: datetime, *, up: bool) -> datetime:

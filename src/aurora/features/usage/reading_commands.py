@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from aurora.core import clock
@@ -13,17 +15,21 @@ from aurora.core.paging import MAX_PAGE_SIZE
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.organizations.service import get_organization
-from aurora.features.usage import exporting, reading
+from aurora.features.usage import exporting, live, reading
 from aurora.features.usage.model import (
+    MAX_ORIGINS,
     MAX_SERIES_POINTS,
     NO_KEY,
     Dimension,
     EndpointPerformance,
     Granularity,
+    LiveEvent,
+    OriginFigures,
+    OriginOrder,
     SeriesPoint,
     StoredEvent,
 )
-from aurora.integrations.terminal import JsonOption, run, show
+from aurora.integrations.terminal import JsonOption, out, run, show
 
 usage = typer.Typer()
 
@@ -93,6 +99,69 @@ def show_performance(
         "p99_response_time_ms",
     )  # fmt: skip
     show(run(ctx, work), json=json, columns=columns)
+
+
+@usage.command("origins")
+def show_origins(
+    ctx: typer.Context,
+    org: OrgOption,
+    from_: FromOption = None,
+    to: ToOption = None,
+    order_by: Annotated[OriginOrder, typer.Option(help="What makes one large.")] = "impressions",
+    limit: Annotated[int, typer.Option(min=1, max=MAX_ORIGINS, help="How many.")] = 20,
+    json: JsonOption = False,
+) -> None:
+    """Show the largest origins of UTC days, the last 30 if none is named."""
+
+    async def work(pool: Pool) -> list[OriginFigures]:
+        async with transaction(pool, PLATFORM, read_only=True) as conn:
+            organization = await get_organization(conn, org)
+            _, _, rows = await reading.list_origins(
+                conn, organization.id, first_day=day_of(from_), last_day=day_of(to),
+                order_by=order_by, limit=limit,
+            )  # fmt: skip
+            return rows
+
+    columns = ("origin", "requests", "widget_impressions", "billable_impressions", "failed")
+    show(run(ctx, work), json=json, columns=columns)
+
+
+@usage.command("tail")
+def tail_usage(
+    ctx: typer.Context,
+    org: OrgOption,
+    seconds: Annotated[
+        int | None, typer.Option(min=1, help="How long; until it is interrupted if absent.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Print events as they come, one a line."""
+
+    async def work(pool: Pool) -> None:
+        async with transaction(pool, PLATFORM, read_only=True) as conn:
+            organization = await get_organization(conn, org)
+        follows = live.Live(pool)
+        ends_s = None if seconds is None else time.monotonic() + seconds
+        with follows.listening(organization.id) as listener:
+            while ends_s is None or time.monotonic() < ends_s:
+                left_s = live.HEARTBEAT_S if ends_s is None else ends_s - time.monotonic()
+                piece = await listener.next(min(live.HEARTBEAT_S, left_s))
+                for event in live.read(piece or b""):
+                    line = msgspec.json.encode(event).decode() if json else _line(event)
+                    # As it is: an endpoint may look like markup.
+                    out.print(line, markup=False, soft_wrap=True)
+        await follows.close()
+
+    run(ctx, work)
+
+
+def _line(event: LiveEvent) -> str:
+    shown = "shown" if event.widget_impression else ""
+    took = "" if event.response_time_ms is None else f"{event.response_time_ms} ms"
+    return (
+        f"{event.timestamp:%H:%M:%S}  {event.status_code}  {event.method} {event.endpoint}"
+        f"  {took}  {shown}  {event.origin or ''}"
+    )
 
 
 @usage.command("events")

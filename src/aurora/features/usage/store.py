@@ -20,6 +20,9 @@ from aurora.features.usage.model import (
     Difference,
     EndpointPerformance,
     GroupBy,
+    LiveEvent,
+    OriginFigures,
+    OriginOrder,
     Quarantined,
     Retention,
     SeriesPoint,
@@ -136,6 +139,52 @@ async def find_figure(
         day=day,
         dimension=dimension,
         value=value,
+    )
+
+
+async def list_origins(
+    conn: Connection,
+    organization_id: UUID,
+    *,
+    first_day: date,
+    last_day: date,
+    order_by: OriginOrder,
+    limit: int,
+) -> list[OriginFigures]:
+    """Return the largest origins of UTC days, both included."""
+    return await fetch_all(
+        conn,
+        QUERIES["list_usage_origins"],
+        OriginFigures,
+        organization_id=organization_id,
+        first_day=first_day,
+        last_day=last_day,
+        order_by=order_by,
+        limit=limit,
+    )
+
+
+async def find_newest_event(conn: Connection, organization_id: UUID, *, first_day: date) -> int:
+    """Return the highest id of three UTC days, 0 where there is none."""
+    query = QUERIES["find_usage_newest_event"]
+    found: int | None = await fetch_value(
+        conn, query, organization_id=organization_id, first_day=first_day
+    )
+    return found or 0
+
+
+async def list_live_events(
+    conn: Connection, organization_id: UUID, *, first_day: date, after_id: int, limit: int
+) -> list[LiveEvent]:
+    """Return the latest events of three UTC days above an id."""
+    return await fetch_all(
+        conn,
+        QUERIES["list_usage_live_events"],
+        LiveEvent,
+        organization_id=organization_id,
+        first_day=first_day,
+        after_id=after_id,
+        limit=limit,
     )
 
 
