@@ -179,6 +179,12 @@ def test_billing_makes_invoices_that_are_listed_shown_and_printed(
     assert [each["amount"] for each in explained] == [
         line["amount"] for line in listed["line_items"]
     ]
+    days = ("--from", listed["invoice_date"], "--to", listed["invoice_date"])
+    journal = aurora.cli("billing", "journal", *days)
+    assert issued["invoice_number"] in journal.stdout
+    saft = tmp_path / "saft.xml"
+    assert aurora.cli("billing", "saft", *days, "-o", str(saft)).code == 0
+    assert f"<TransactionID>{issued['invoice_number']}<".encode() in saft.read_bytes()
     every = aurora.json("invoice", "replay", "--all")
     assert (every["differing"], every["invoices"]) == (0, [])
     one = aurora.json("invoice", "replay", issued["invoice_number"])
@@ -224,6 +230,8 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "organization_not_found    ": ("billing", "run", "--as-of", "2026-01-01", "--org", "nobody"),
     "invoice_not_found": ("invoice", "show", "INV-1999-000001"),
     "replay_unclear": ("invoice", "replay"),
+    "books_period_invalid": ("billing", "journal", "--from", "2026-02-30", "--to", "2026-03-01"),
+    "books_period_invalid ": ("billing", "journal", "--from", "2026-02-02", "--to", "2026-02-01"),
     "replay_unclear ": ("invoice", "replay", "INV-1999-000001", "--all"),
     "invoice_not_found ": ("invoice", "ehf", "INV-1999-000001", "-o", "/dev/null"),
     "plan_not_found": ("plan", "show", "gold"),

@@ -65,6 +65,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
         "settling.sql",
         "policies.sql",
     ),
+    "books": (),
     "replies": ("tables.sql", "logic.sql"),
     "privacy": ("logic.sql",),
 }
