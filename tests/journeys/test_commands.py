@@ -181,7 +181,7 @@ def test_billing_makes_invoices_that_are_listed_shown_and_printed(
     ]
     days = ("--from", listed["invoice_date"], "--to", listed["invoice_date"])
     journal = aurora.cli("billing", "journal", *days)
-    assert issued["invoice_number"] in journal.stdout
+    assert issued["invoice_number"] in journal.out
     saft = tmp_path / "saft.xml"
     assert aurora.cli("billing", "saft", *days, "-o", str(saft)).code == 0
     assert f"<TransactionID>{issued['invoice_number']}<".encode() in saft.read_bytes()
