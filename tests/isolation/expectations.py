@@ -336,6 +336,7 @@ FUNCTIONS |= dict.fromkeys(
         "app.lines_with_tax",
         "app.tax_lines_of",
         "app.late_interest",
+        "app.replay_invoice",
         "app.sale_of",
         "app.insert_invoice",
         "app.bill_lines",

@@ -97,6 +97,8 @@ ROUTES: Final[dict[str, Access]] = {
     "GET /v1/payments": OWN,
     "GET /v1/payments/{payment_id}": OWN,
     "POST /v1/payments/{payment_id}/reverse": OPERATORS,
+    "GET /v1/invoices/{invoice_id}/ehf": OWN,
+    "GET /v1/invoices/{invoice_id}/lines/{line}/usage": OWN,
     "POST /v1/billing/runs": OPERATORS,
     "GET /healthz": OPEN,
     "GET /readyz": OPEN,
@@ -140,6 +142,7 @@ _BODIES: Final[dict[str, dict[str, Any]]] = {
 
 
 A_DAY: Final = "2026-11-01"
+_NOBODYS: Final = frozenset({"day", "line"})
 
 
 class Unnamed(LookupError):
@@ -201,10 +204,10 @@ def _of_operation(
     route: str, path: str, operation: Mapping[str, Any], document: Mapping[str, Any], other: str
 ) -> Iterator[Attempt]:
     access = ROUTES[route]
-    # A day is nobody's.
-    path = path.replace("{day}", A_DAY)
+    # A day is nobody's, and a first line every document has.
+    path = path.replace("{day}", A_DAY).replace("{line}", "1")
     parameters = operation.get("parameters", [])
-    in_path = [p["name"] for p in parameters if p["in"] == "path" and p["name"] != "day"]
+    in_path = [p["name"] for p in parameters if p["in"] == "path" and p["name"] not in _NOBODYS]
     in_query = [p["name"] for p in parameters if p["in"] == "query" and p["name"].endswith("_id")]
     schema = operation.get("requestBody", {}).get("content", {}).get("application/json")
     own_path = {name: id_of(name, "A") for name in in_path}

@@ -61,11 +61,13 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
         "issuing.sql",
         "numbering.sql",
         "crediting.sql",
+        "replaying.sql",
         "settling.sql",
         "adjusting.sql",
         "delivering.sql",
         "policies.sql",
     ),
+    "books": (),
     "replies": ("tables.sql", "logic.sql"),
     "privacy": ("logic.sql",),
 }

@@ -51,6 +51,8 @@ ADDED = (
     ("billing", "invoices", "what_if_commands"),
     ("subscription", "invoices", "what_if_commands"),
     ("invoice", "invoices", "settling_commands"),
+    ("invoice", "invoices", "explain_commands"),
+    ("billing", "books", "commands"),
     ("usage", "invoices", "impressions_commands"),
 )
 
