@@ -97,7 +97,8 @@ ROUTES: Final[dict[str, Access]] = {
     "GET /v1/payments": OWN,
     "GET /v1/payments/{payment_id}": OWN,
     "POST /v1/payments/{payment_id}/reverse": OPERATORS,
-    "GET /v1/invoices/{invoice_id}/ehf": OWN,
+    # Nothing in world.sql says where in the Peppol network its buyer is.
+    "GET /v1/invoices/{invoice_id}/ehf": Access(nobody=401, foreign=frozenset({404}), own=409),
     "GET /v1/invoices/{invoice_id}/lines/{line}/usage": OWN,
     "POST /v1/billing/runs": OPERATORS,
     "GET /healthz": OPEN,
