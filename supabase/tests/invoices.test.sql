@@ -1,6 +1,6 @@
 -- The room invoices: nobody but the platform writes them, and no client reads the seller's tables.
 begin;
-select plan(10);
+select plan(13);
 
 select table_privs_are('public', 'invoices', 'tenant', array['SELECT']);
 select table_privs_are('public', 'invoices', 'authenticated', array['SELECT']);
@@ -13,6 +13,10 @@ select table_privs_are('public', 'allocations', 'authenticated', array['SELECT']
 select table_privs_are('public', 'exchange_rates', 'authenticated', array[]::text[]);
 select has_trigger('public', 'credit_notes', 'credit_notes_protect_issued', 'credit notes are protected');
 select is(app.padded(1234567), '1234567', 'the millionth number is not cut to six digits');
+
+select table_privs_are('public', 'billed_months', 'tenant', array[]::text[]);
+select has_trigger('public', 'subscription_adjustments', 'subscription_adjustments_settle_credit', 'what a change gives back is credited');
+select is(app.credit_reason('change', 'nb'), 'Abonnementet er endret', 'a credit note says why in the invoice''s language');
 
 select * from finish();
 rollback;

@@ -362,6 +362,8 @@ FUNCTIONS |= dict.fromkeys(
         "app.record_billed_month",
         "app.adjust_late_usage",
         "app.billing_grace",
+        "app.simulate_terms",
+        "app.simulate_plan",
         "app.usage_is_folded",
         "app.deliver_invoice",
         "app.deliver_credit_notes",

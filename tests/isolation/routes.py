@@ -66,6 +66,14 @@ ROUTES: Final[dict[str, Access]] = {
     "PUT /v1/me/password": PEOPLES,
     "GET /v1/notifications": OPERATORS,
     "GET /v1/plans": IMPLIED,
+    "POST /v1/plans": OPERATORS,
+    "GET /v1/plans/{plan_id}": IMPLIED,
+    "PATCH /v1/plans/{plan_id}": OPERATORS,
+    "DELETE /v1/plans/{plan_id}": OPERATORS,
+    "GET /v1/plans/{plan_id}/versions": OPERATORS,
+    "GET /v1/coupons": OPERATORS,
+    "POST /v1/coupons": OPERATORS,
+    "POST /v1/coupons/{code}/retire": OPERATORS,
     "POST /v1/organizations/{organization_id}/keys": MANAGED,
     "GET /v1/organizations/{organization_id}/keys": MANAGED,
     "GET /v1/organizations/{organization_id}/keys/{key_id}": MANAGED,
@@ -74,7 +82,14 @@ ROUTES: Final[dict[str, Access]] = {
     "POST /v1/organizations/{organization_id}/keys/{key_id}/revoke": MANAGED,
     "POST /v1/organizations/{organization_id}/subscription": OPERATORS,
     "GET /v1/organizations/{organization_id}/subscription": OWN,
-    "POST /v1/organizations/{organization_id}/subscription/cancel": OPERATORS,
+    "POST /v1/organizations/{organization_id}/subscription/cancel": MANAGED,
+    "POST /v1/organizations/{organization_id}/subscription/reactivate": MANAGED,
+    "POST /v1/organizations/{organization_id}/subscription/change": MANAGED,
+    "POST /v1/organizations/{organization_id}/subscription/preview": MANAGED,
+    "POST /v1/organizations/{organization_id}/subscription/withdraw": MANAGED,
+    "POST /v1/organizations/{organization_id}/subscription/pause": MANAGED,
+    "POST /v1/organizations/{organization_id}/subscription/resume": MANAGED,
+    "POST /v1/organizations/{organization_id}/subscription/redeem": MANAGED,
     "GET /v1/usage/summary": OWN,
     "GET /v1/usage/series": OWN,
     "GET /v1/usage/performance": OWN,
@@ -142,8 +157,7 @@ _BODIES: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-A_DAY: Final = "2026-11-01"
-_NOBODYS: Final = frozenset({"day", "line"})
+NOBODYS: Final = {"day": "2026-11-01", "plan_id": "basic", "code": "SUMMER", "line": "1"}
 
 
 class Unnamed(LookupError):
@@ -205,10 +219,12 @@ def _of_operation(
     route: str, path: str, operation: Mapping[str, Any], document: Mapping[str, Any], other: str
 ) -> Iterator[Attempt]:
     access = ROUTES[route]
-    # A day is nobody's, and a first line every document has.
-    path = path.replace("{day}", A_DAY).replace("{line}", "1")
+    # A day is nobody's, and neither are the platform's plans and coupons; and a
+    # first line every document has.
+    for name, value in NOBODYS.items():
+        path = path.replace(f"{{{name}}}", value)
     parameters = operation.get("parameters", [])
-    in_path = [p["name"] for p in parameters if p["in"] == "path" and p["name"] not in _NOBODYS]
+    in_path = [p["name"] for p in parameters if p["in"] == "path" and p["name"] not in NOBODYS]
     in_query = [p["name"] for p in parameters if p["in"] == "query" and p["name"].endswith("_id")]
     schema = operation.get("requestBody", {}).get("content", {}).get("application/json")
     own_path = {name: id_of(name, "A") for name in in_path}

@@ -65,6 +65,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
         "settling.sql",
         "adjusting.sql",
         "delivering.sql",
+        "simulating.sql",
         "policies.sql",
     ),
     "books": (),

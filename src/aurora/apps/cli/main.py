@@ -37,6 +37,7 @@ GROUPS = {
     "token": ("sign_in", "token"),
     "key": ("keys", "key"),
     "plan": ("plans", "plan"),
+    "coupon": ("plans", "coupon"),
     "subscription": ("subscriptions", "subscription"),
     "usage": ("usage", "usage"),
     "billing": ("invoices", "billing"),
@@ -53,6 +54,7 @@ ADDED = (
     ("invoice", "invoices", "settling_commands"),
     ("invoice", "invoices", "explain_commands"),
     ("billing", "books", "commands"),
+    ("plan", "invoices", "simulation_commands"),
     ("usage", "invoices", "impressions_commands"),
 )
 

@@ -575,7 +575,13 @@ begin
   if app.terms_fee(v_terms) is null then
     perform app.refuse('price_by_agreement', 'This plan''s price is by agreement: name the price.');
   end if;
-  if app.terms_fee(v_terms) < 0 or app.terms_fee(v_terms) <> app.round_money(app.terms_fee(v_terms), v_terms.currency) then
+  -- The columns would round what has too many digits, and nobody would be told.
+  if app.terms_fee(v_terms) < 0 or app.terms_fee(v_terms) <> app.round_money(app.terms_fee(v_terms), v_terms.currency)
+    or exists (
+      select from unnest(array['price_monthly', 'price_yearly']) f
+      where (p_overrides ->> f)::numeric <> app.round_money((p_overrides ->> f)::numeric, v_terms.currency)
+    )
+  then
     perform app.refuse('price_invalid', 'A price is zero or more, in the digits of its currency.');
   end if;
   v_terms.included_impressions := case when p_overrides ? 'included_impressions'

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from aurora.core.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from aurora.db.pool import Pool
 from aurora.db.transaction import transaction
-from aurora.features.invoices import billing_run, impressions_api, service
+from aurora.features.invoices import billing_run, impressions_api, preview_api, service
 from aurora.features.invoices.explain_api import router as explain_router
 from aurora.features.invoices.model import Invoice, SalesDocument
 from aurora.features.invoices.reading_api import BILLING_SCOPE, LineOut, TaxOut, actor_of
@@ -194,3 +194,4 @@ async def _read(invoice_id: UUID, who: Caller, pool: Pool) -> Invoice:
 
 
 router.include_router(impressions_api.router)
+router.include_router(preview_api.router)

@@ -21,6 +21,7 @@ MonthKind = Literal["billing_period", "calendar_month"]
 InvoiceStatus = Literal["draft", "issued", "sent", "paid", "credited", "overdue", "void"]
 PaymentMethod = Literal["bank_transfer", "card", "invoice"]
 MAX_CREDITED_LINES = 500
+MAX_MONTHS_SIMULATED = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,6 +286,37 @@ class BillingRun:
     waiting: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatedCustomer:
+    """What a customer paid in `months` months, and would have paid; without VAT and coupons."""
+
+    organization_id: UUID
+    slug: str
+    plan_id: str
+    currency: str
+    months: int
+    billable: Decimal
+    paid: Decimal
+    would_pay: Decimal
+    difference: Decimal
+    fee: Decimal
+    usage: Decimal
+    new_fee: Decimal
+    new_usage: Decimal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulation:
+    """What all customers paid and would have paid, in major units of `currency`."""
+
+    plan_id: str
+    currency: str
+    customers: list[SimulatedCustomer]
+    paid: Decimal
+    would_pay: Decimal
+    difference: Decimal
+
+
 class InvoiceNotFound(NotFound):
     """No such invoice, or not one that the caller may see."""
 
@@ -352,3 +384,9 @@ class PaymentNotFound(NotFound):
     """No such payment, or not one that the caller may see."""
 
     code, title = "payment_not_found", "There is no such payment"
+
+
+class MonthsInvalid(Invalid):
+    """So many months cannot be replayed."""
+
+    code, title = "months_invalid", "So many months cannot be replayed"

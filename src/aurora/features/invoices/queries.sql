@@ -233,3 +233,9 @@ order by 1;
 -- Months of impressions that begin before a moment, latest first.
 select period_start, period_end, impressions, billable, included, overage, usage_amount, billed_amount, currency
 from app.monthly_impressions(:organization_id::uuid, :by, :before::timestamptz, :limit::integer);
+
+-- name: simulate_plan -> SimulatedCustomer
+-- What each customer paid in its last months, and would have paid on a plan with these terms.
+select organization_id, slug, plan_id, currency, months, billable, fee + usage as paid, new_fee + new_usage as would_pay,
+  new_fee + new_usage - fee - usage as difference, fee, usage, new_fee, new_usage
+from app.simulate_plan(:plan_id, :overrides::jsonb, :months, :on_plan, :organization_id::uuid);

@@ -34,6 +34,7 @@ from aurora.features.invoices.model import (
     Payment,
     Replayed,
     SalesDocument,
+    SimulatedCustomer,
 )
 
 QUERIES = load_queries(__package__)
@@ -332,3 +333,11 @@ async def list_impression_months(
         before=before,
         limit=limit,
     )
+
+
+async def simulate_plan(
+    conn: Connection, overrides: dict[str, Any], **fields: Any
+) -> list[SimulatedCustomer]:
+    """Return what each customer paid and would have paid; fields are those of the query."""
+    query = QUERIES["simulate_plan"]
+    return await fetch_all(conn, query, SimulatedCustomer, overrides=Jsonb(overrides), **fields)

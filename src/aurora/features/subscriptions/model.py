@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from aurora.core.errors import Conflict, Invalid, NotFound
 from aurora.features.plans.model import OverageModel, QuotaMode
+from aurora.integrations.http import Caller, OperatorOnly
 
 BillingPeriod = Literal["monthly", "yearly"]
 ChangeTime = Literal["auto", "now", "period_end"]
 TrialEnd = Literal["convert", "suspend"]
+Price = Annotated[Decimal, Field(ge=0, max_digits=14, decimal_places=2)]
+Rate = Annotated[Decimal, Field(ge=0, max_digits=14, decimal_places=4)]
 MAX_START_DAYS_AWAY = 366
 MAX_TRIAL_DAYS = 366
 MAX_PERIODS_LISTED = 1_200
@@ -94,6 +99,49 @@ class Overrides(TypedDict, total=False):
     overage_model: Literal["per_begun_1000", "pro_rata"] | None
     price_model: dict[str, Any] | None
     quota_mode: QuotaMode | None
+
+
+class AgreedTerms(BaseModel):
+    """Terms in place of the plan's, which only operators agree to."""
+
+    model_config = ConfigDict(extra="forbid")
+    price_monthly: Price | None = None
+    price_yearly: Price | None = None
+    included_impressions: int | None = Field(None, ge=0, lt=2**63)
+    overage_rate: Rate | None = None
+    overage_model: Literal["per_begun_1000", "pro_rata"] | None = None
+    price_model: dict[str, Any] | None = None
+    quota_mode: QuotaMode | None = None
+
+
+class PlanChange(BaseModel):
+    """A plan to move to, in its present version."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"plan": "premium"}]})
+    plan: str = Field(min_length=1, max_length=63)
+    billing_period: BillingPeriod | None = Field(None, description="As it is when absent.")
+    when: ChangeTime = Field("auto", description="auto: a dearer plan at once.")
+    on: date | None = Field(None, description="First day; today when absent. Operators only.")
+    agreed: AgreedTerms | None = Field(None, description="Operators only.")
+
+    def asked(self, who: Caller) -> dict[str, Any]:
+        """Return the change as the service takes it.
+
+        Raises:
+            OperatorOnly: Somebody else names terms of their own, a day, or a moment of their own.
+        """
+        if not who.acts_as_platform and (
+            self.on is not None or self.agreed is not None or self.when == "now"
+        ):
+            raise OperatorOnly("The terms, and from when they hold, are the plan's to say.")
+        overrides = None if self.agreed is None else self.agreed.model_dump(exclude_none=True)
+        return {
+            "plan_id": self.plan,
+            "billing_period": self.billing_period,
+            "when": self.when,
+            "on_day": self.on,
+            "overrides": overrides,
+        }
 
 
 class SubscriptionNotFound(NotFound):
