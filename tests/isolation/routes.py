@@ -78,6 +78,7 @@ ROUTES: Final[dict[str, Access]] = {
     "GET /v1/usage/summary": OWN,
     "GET /v1/usage/series": OWN,
     "GET /v1/usage/performance": OWN,
+    "POST /v1/usage/backfill": OPERATORS,
     "GET /v1/usage/origins": OWN,
     "GET /v1/usage/live": OWN,
     "GET /v1/usage/impressions": OWN,
