@@ -15,12 +15,13 @@ import json
 import os
 import random
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, cast
 from uuid import UUID
 
 from bench.rig.load import Outcome, Task, send_load, write_bodies
-from bench.rig.measure import Stopwatch, interleave, median, print_result, rss_mb
+from bench.rig.measure import Stopwatch, interleave, median, on_core, print_result, rss_mb
 from bench.rig.postgres import Bench, Customer, a_bench
 from bench.rig.serving import Serving, aurora_serve, bare_app, post
 
@@ -46,6 +47,8 @@ ORGANIZATIONS: Final = 10_000
 COLD_KEYS: Final = 300
 CALLS: Final = 2_000
 SAMPLES: Final = 30
+SERVER_CORE: Final = 0
+LOAD_CORE: Final = 1
 
 
 class Loaded:
@@ -80,7 +83,8 @@ class Loaded:
 
     def _send(self, seconds: float) -> Outcome:
         self._task.seconds = seconds
-        return send_load(self._task)
+        with on_core(LOAD_CORE):
+            return send_load(self._task)
 
 
 def over_http(bench: Bench, customer: Customer) -> dict[str, Any]:
@@ -88,7 +92,10 @@ def over_http(bench: Bench, customer: Customer) -> dict[str, Any]:
     bodies = bench.folder / "bodies"
     body = json.dumps({"key": customer.key, "ip": "192.0.2.7", "scope": "aurora:read"}).encode()
     write_bodies(bodies, [body])
-    with aurora_serve(bench) as serve, bare_app(bench) as bare:
+    with ExitStack() as stack:
+        with on_core(SERVER_CORE):
+            serve = stack.enter_context(aurora_serve(bench))
+            bare = stack.enter_context(bare_app(bench))
         if json.loads(post(serve.port, PATH, body))["code"] != "VALID":
             raise SystemExit("the key is not accepted")
         aurora = Loaded(serve, bodies, bench.server.pid)

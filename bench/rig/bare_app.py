@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import uvicorn
 
+from aurora.apps.api.at_once import HotProtocol
 from aurora.apps.serving import BACKLOG, DRAIN_TIMEOUT_S, KEEP_ALIVE_S
 
 # As long as the verdict on a valid key.
@@ -44,6 +45,7 @@ def main() -> None:
     """Serve on the port that the command line names."""
     uvicorn.run(
         app,
+        http=HotProtocol,
         host="127.0.0.1",
         port=int(sys.argv[1]),
         lifespan="off",

@@ -7,8 +7,8 @@ import os
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -82,6 +82,25 @@ def cpu_s(pid: int) -> float:
             parents[int(folder.name)] = int(fields[1])
             spent[int(folder.name)] = sum(int(ticks) for ticks in fields[11:15]) / _TICKS_PER_S
     return sum(spent[each] for each in spent if each == pid or parents[each] == pid)
+
+
+@contextmanager
+def on_core(place: int) -> Iterator[None]:
+    """Let what is started in the block run on one core and no other, where there are several.
+
+    Args:
+        place: Of the cores that this process may use, counted from 0.
+    """
+    cores = os.sched_getaffinity(0)
+    if len(cores) < 2:
+        yield
+        return
+    # A child inherits it; the parent goes back to all of them.
+    os.sched_setaffinity(0, {sorted(cores)[place]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 class Stopwatch:

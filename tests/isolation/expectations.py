@@ -174,6 +174,7 @@ FUNCTIONS: dict[str, Who] = {
     "app.base62": _EVERYBODY_SIGNED_IN,
     "app.crc32": _EVERYBODY_SIGNED_IN,
     "app.is_api_key": _EVERYBODY_SIGNED_IN,
+    "app.is_org_number": _EVERYBODY_SIGNED_IN,
     "app.hash_api_key": _EVERYBODY_SIGNED_IN,
     "public.generate_api_key": _EVERYBODY_SIGNED_IN,
 }
@@ -203,6 +204,7 @@ FUNCTIONS |= dict.fromkeys(
         "app.guard_membership",
         "app.keep_an_owner",
         "app.guard_organization",
+        "app.guard_tax_numbers",
         "app.keep_billed_organization",
         "app.organization_transitions",
         "app.accept_invitation",
@@ -330,7 +332,6 @@ FUNCTIONS |= dict.fromkeys(
         "app.issue_invoice",
         "app.protect_issued_document",
         "app.check_currency",
-        "app.is_org_number",
         "app.buyer_snapshot",
         "app.seller_snapshot",
         "app.tax_code_of",

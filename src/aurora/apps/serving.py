@@ -14,6 +14,7 @@ import uvicorn
 from uvicorn.loops.auto import auto_loop_factory
 
 from aurora.apps.api.app import build
+from aurora.apps.api.at_once import HotProtocol
 from aurora.apps.database import Database
 from aurora.apps.settings import Settings
 from aurora.apps.worker import work
@@ -107,6 +108,7 @@ async def serve(
     server = _Server(
         uvicorn.Config(
             app,
+            http=HotProtocol,
             lifespan="on",
             log_config=None,
             access_log=False,

@@ -346,6 +346,8 @@ class HotRoute:
         methods: What it takes; the first stands in the OpenAPI document.
         takes_compressed: Whether a Content-Encoding is undone, within `max_body_bytes` too.
         max_bytes_under_way: What the bodies of all its requests may have together.
+        at_once: Of a public route: answers a small body where nothing has to be waited for, from
+            it and the application's state; None has the handler asked instead, for whatever reason.
     """
 
     path: str
@@ -357,3 +359,4 @@ class HotRoute:
     methods: tuple[str, ...] = ("POST",)
     takes_compressed: bool = False
     max_bytes_under_way: int = MAX_BYTES_UNDER_WAY
+    at_once: Callable[[bytes, Any], bytes | None] | None = None

@@ -135,6 +135,7 @@ def test_the_table_of_decisions(
             "https://*.hotel.example",
             False,
         ),
+        ("https://*.hotel.example", "https://*.hotel.example", False),
         ("null", "*", True),
         ("", "https://*.hotel.example", False),
     ],

@@ -151,8 +151,8 @@ async def sell_to(pool: Pool, profile: dict[str, Any], buyer: dict[str, Any]) ->
 @pytest.mark.parametrize(
     ("profile", "buyer", "refusal"),
     [
-        ({}, {"org_number": "123456789"}, EInvoiceBlocked),
-        ({}, {"vat_number": "NO123456789MVA"}, EInvoiceBlocked),
+        ({}, {"org_number_unverified": True, "org_number": "123456789"}, EInvoiceBlocked),
+        ({}, {"vat_number_unverified": True, "vat_number": "NO123456789MVA"}, EInvoiceBlocked),
         ({"vat_treatment": "reverse_charge"}, {}, EInvoiceBlocked),
         ({"einvoice": "required"}, {"org_number": None}, EInvoiceBlocked),
         ({}, {"org_number": None, "address": None}, InvoiceIncomplete),

@@ -108,6 +108,33 @@ async def test_settings_are_checked_by_the_database_too(house: House) -> None:
             )
 
 
+async def test_a_wrong_norwegian_number_is_kept_only_under_its_mark_whoever_writes_sql(
+    house: House,
+) -> None:
+    made = await house.organization(org_number="987654325")
+    write = "update organizations set {} where id = %s"
+    for wrong in (
+        "org_number = '123456789'",
+        "org_number = '987654325 '",
+        "vat_number = 'NO123456789MVA'",
+        "vat_number = '987654325'",
+    ):
+        with pytest.raises(psycopg.DatabaseError, match="unverified"):
+            await house.rows(write.format(wrong), made["id"])
+    # Neither by the mark's removal, nor by moving to Norway with a number from elsewhere.
+    await house.rows(
+        write.format("org_number = '123456789', org_number_unverified = true"), made["id"]
+    )
+    with pytest.raises(psycopg.DatabaseError, match="unverified"):
+        await house.rows(write.format("org_number_unverified = false"), made["id"])
+    await house.rows(
+        write.format("country = 'SE', org_number = '5560360793', org_number_unverified = false"),
+        made["id"],
+    )
+    with pytest.raises(psycopg.DatabaseError, match="unverified"):
+        await house.rows(write.format("country = 'NO'"), made["id"])
+
+
 async def test_a_number_that_no_register_gave_can_be_kept_and_says_so(house: House) -> None:
     made = await house.organization(org_number="123456789", org_number_unverified=True)
     assert (made["org_number"], made["org_number_unverified"]) == ("123456789", True)

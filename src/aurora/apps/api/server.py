@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -14,7 +13,6 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aurora.core.errors import AuroraError, Malformed, Unauthorized
-from aurora.core.ids import request_id as new_request_id
 from aurora.db.transaction import named
 from aurora.features.replies.service import once as make_once
 from aurora.integrations.compression import EncodingUnsupported, decompress
@@ -29,22 +27,14 @@ from aurora.integrations.http import (
 )
 
 from . import once
+from .at_once import HOT_HEADERS, JSON_HEADERS, MAX_HEADER_BYTES, AtOnce, request_id_of
 from .identity import Doorkeeper
 
 MAX_BODY_BYTES = 1024 * 1024
-MAX_HEADER_BYTES = 64 * 1024
 MAX_JSON_DEPTH = 64
 MAX_BODY_READ_AT_ONCE_BYTES = 16 * 1024
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,100}", re.ASCII)
 UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 SECURITY_HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
-# Of every answer of a hot route; what is nobody's business to keep is never stored.
-HOT_HEADERS = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cache-control", b"no-store"),
-]
-JSON_HEADERS = [(b"content-type", b"application/json")]
 
 log = structlog.get_logger(__name__)
 
@@ -86,6 +76,7 @@ class Server:
         state: Any,
     ) -> None:
         self.app, self.doorkeeper, self.state = app, doorkeeper, state
+        self.at_once = AtOnce(hot, state)
         self.hot = {route.path: route for route in hot}
         self.budgets = {route.path: BodyBudget(route.max_bytes_under_way) for route in hot}
 
@@ -95,10 +86,7 @@ class Server:
             await self.app(scope, receive, send)
             return
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        sent = headers.get(b"x-request-id")
-        if sent is None or not REQUEST_ID.fullmatch(request_id := sent.decode("latin-1")):
-            request_id = new_request_id()
-        scope["aurora.request_id"] = request_id
+        scope["aurora.request_id"] = request_id_of(headers)
         route = self.hot.get(scope["path"])
         if route is not None:
             await self._serve_hot(route, scope, headers, receive, send)

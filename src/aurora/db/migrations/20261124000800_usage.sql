@@ -1129,10 +1129,7 @@ select d.organization_id, nullif(d.api_key_id, '00000000-0000-0000-0000-00000000
   d.avg_response_time,
   coalesce(
     -- A late event makes the count of its day wrong before it is folded, too.
-    case when d.is_folded then (
-      select v.visitors from usage_visitors v
-      where v.organization_id = d.organization_id and v.date = d.date and v.api_key_id = d.api_key_id
-    ) end,
+    case when d.is_folded then v.visitors end,
     (
       select count(distinct a.visitor)
       from usage_analytics a
@@ -1155,7 +1152,10 @@ from (
   where r.dimension = 'api_key'
   group by r.organization_id, r.value, r.date
   having sum(r.requests) <> 0
-) d;
+) d
+-- Joined and not looked up by day: each look would ask the policy anew.
+left join usage_visitors v
+  on v.organization_id = d.organization_id and v.date = d.date and v.api_key_id = d.api_key_id;
 comment on view daily_usage_summary is
   'The seed''s summary, always fresh: requests, impressions, and visitors by organization, key, and UTC day.';
 

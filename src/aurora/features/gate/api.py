@@ -34,6 +34,17 @@ _batch = msgspec.json.Decoder(VerifyBatch)
 _encoder = msgspec.json.Encoder()
 
 
+def verify_at_once(body: bytes, state: Any) -> bytes | None:
+    """Answer one question about a key that is remembered; None where it takes more to answer."""
+    try:
+        asked = _one.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    gate: Gate = state["gate"]
+    verdict = gate.verify_at_once(asked)
+    return None if verdict is None else _encoder.encode(verdict)
+
+
 async def post_verify(request: HotRequest) -> bytes:
     """Answer whether requests with these keys may pass, in the order they were asked."""
     gate: Gate = request.state.gate
@@ -169,6 +180,7 @@ HOT_ROUTES = (
     HotRoute(
         path="/v1/keys/verify",
         handler=post_verify,
+        at_once=verify_at_once,
         max_body_bytes=MAX_VERIFY_BODY_BYTES,
         models=(VerifyRequest, Verdict, VerifyBatch, BatchVerdict),
         public=True,

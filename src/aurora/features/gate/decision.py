@@ -57,14 +57,18 @@ def origin_allowed(origin: str, allowed: Sequence[str]) -> bool:
     `https://*.example.com`.
     """
     asked = origin.lower()
+    # Browsers send ASCII (RFC 6454, section 6.2); lower() would make a K of the Kelvin sign.
+    is_ascii = origin.isascii()
     for rule in allowed:
-        # Browsers send ASCII (RFC 6454, section 6.2); lower() would make a K of the Kelvin sign.
-        if rule == "*" or (rule == asked and origin.isascii()):
+        if rule == "*":
             return True
         scheme, star, domain = rule.partition("://*.")
+        # The wildcard itself is no origin, so a rule with one never matches as it is written.
+        if not star and rule == asked and is_ascii:
+            return True
         if star and asked.startswith(f"{scheme}://") and asked.endswith(f".{domain}"):
             label = asked[len(scheme) + 3 : -len(domain) - 1]
-            if label and origin.isascii() and all(c.isalnum() or c in ".-" for c in label):
+            if label and is_ascii and all(c.isalnum() or c in ".-" for c in label):
                 return True
     return False
 

@@ -2,7 +2,6 @@
 
 revoke execute on function
   app.check_currency(text),
-  app.is_org_number(text),
   app.buyer_snapshot(uuid),
   app.seller_snapshot(public.legal_entities),
   app.tax_code_of(boolean, jsonb, text),
@@ -49,7 +48,6 @@ revoke execute on function
 from public;
 grant execute on function
   app.check_currency(text),
-  app.is_org_number(text),
   app.buyer_snapshot(uuid),
   app.seller_snapshot(public.legal_entities),
   app.tax_code_of(boolean, jsonb, text),

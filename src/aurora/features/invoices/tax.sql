@@ -36,17 +36,6 @@ end
 $$;
 comment on function app.check_currency(text) is 'Refuses a currency that cannot be invoiced.';
 
-create or replace function app.is_org_number(p_text text) returns boolean
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
-as $$
-  -- MOD11 with the weights 3 2 7 6 5 4 3 2 1 of Brønnøysund's numbers: the weighted sum is a multiple of 11.
-  select coalesce(p_text ~ '^[0-9]{9}$' and (
-    select sum(substr(p_text, n, 1)::integer * (array[3, 2, 7, 6, 5, 4, 3, 2, 1])[n])
-    from generate_series(1, 9) n where p_text ~ '^[0-9]{9}$'
-  ) % 11 = 0, false)
-$$;
-comment on function app.is_org_number(text) is 'Whether nine digits end in the check digit of a Norwegian organization number.';
-
 create or replace function app.buyer_snapshot(p_organization_id uuid) returns jsonb
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
