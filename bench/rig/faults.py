@@ -32,6 +32,9 @@ from aurora.db.migrator import migrate
 SENDERS: Final = 8
 BATCH: Final = 25
 BETWEEN_KILLS_S: Final = 0.7
+BETWEEN_KILLS_EVENTS: Final = 200
+"""Acknowledged ones, so that a kill meets work under way on a busy machine too."""
+MAX_BETWEEN_KILLS_S: Final = 15.0
 READY_TIMEOUT_S: Final = 60.0
 REQUEST_TIMEOUT_S: Final = 20.0
 MAX_ATTEMPTS: Final = 2_000
@@ -251,11 +254,11 @@ async def _send_and_kill(rig: Rig, tally: Tally, of_postgres: int, of_the_server
         for number in range(SENDERS):
             group.create_task(_send(number, port, rig, tally, stop))
         for number in range(max(of_postgres, of_the_server)):
-            await asyncio.sleep(BETWEEN_KILLS_S)
+            await _under_load(tally)
             if number < of_postgres:
                 tally.kills_of_postgres += 1
                 await asyncio.to_thread(rig.kill_postgres)
-            await asyncio.sleep(BETWEEN_KILLS_S)
+            await _under_load(tally)
             if number < of_the_server:
                 tally.kills_of_the_server += 1
                 rig.kill_server()
@@ -264,6 +267,16 @@ async def _send_and_kill(rig: Rig, tally: Tally, of_postgres: int, of_the_server
         proxy.is_dropping = False
         stop.set()
     await proxy.close()
+
+
+async def _under_load(tally: Tally) -> None:
+    enough = len(tally.acknowledged) + BETWEEN_KILLS_EVENTS
+    began = asyncio.get_running_loop().time()
+    await asyncio.sleep(BETWEEN_KILLS_S)
+    while len(tally.acknowledged) < enough:
+        if asyncio.get_running_loop().time() - began > MAX_BETWEEN_KILLS_S:
+            return
+        await asyncio.sleep(0.02)
 
 
 async def _send(number: int, port: int, rig: Rig, tally: Tally, stop: asyncio.Event) -> None:
