@@ -51,7 +51,7 @@ INVOICE = {
     *("id", "created_at", "organization_id", "subscription_id", "kind", "invoice_number"),
     *("invoice_date", "due_date", "issued_at", "kid", "period_start", "period_end", "subtotal"),
     *("tax_amount", "total", "currency", "line_items", "tax_lines", "seller", "buyer", "status"),
-    "paid_at",
+    *("paid_at", "sent_at", "amount_credited", "amount_settled", "amount_due"),
 }
 SUMMARY_ROW = {
     *("group", "requests", "widget_impressions", "billable_impressions", "successful", "failed"),

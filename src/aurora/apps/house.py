@@ -63,6 +63,8 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
         "numbering.sql",
         "crediting.sql",
         "settling.sql",
+        "adjusting.sql",
+        "delivering.sql",
         "policies.sql",
     ),
     "replies": ("tables.sql", "logic.sql"),

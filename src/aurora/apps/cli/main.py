@@ -50,6 +50,7 @@ GROUPS = {
 ADDED = (
     ("billing", "invoices", "what_if_commands"),
     ("subscription", "invoices", "what_if_commands"),
+    ("invoice", "invoices", "settling_commands"),
     ("usage", "invoices", "impressions_commands"),
 )
 

@@ -69,7 +69,7 @@ create table subscriptions (
   constraint subscriptions_features_check check (jsonb_typeof(features) = 'object'),
   constraint subscriptions_metadata_check check (jsonb_typeof(metadata) = 'object')
 );
-create index subscriptions_next_billing_at_idx on subscriptions (next_billing_at)
+create index subscriptions_next_billing_at_idx on subscriptions (next_billing_at, id)
   where status in ('active', 'past_due', 'paused');
 create index subscriptions_trial_ends_at_idx on subscriptions (trial_ends_at) where status = 'trialing';
 create index subscriptions_plan_id_idx on subscriptions (plan_id, plan_version);
@@ -143,7 +143,7 @@ create table subscription_adjustments (
   constraint subscription_adjustments_subscription_fkey foreign key (organization_id, subscription_id)
     references subscriptions (organization_id, id) on delete restrict,
   constraint subscription_adjustments_kind_check check (kind in ('credit', 'charge')),
-  constraint subscription_adjustments_reason_check check (reason in ('change', 'pause', 'resume')),
+  constraint subscription_adjustments_reason_check check (reason in ('change', 'pause', 'resume', 'late_usage')),
   constraint subscription_adjustments_amount_check
     check (amount >= 0 and quantity > 0 and unit_price >= 0 and base_quantity > 0),
   constraint subscription_adjustments_period_check check (period_end > period_start),
@@ -159,7 +159,7 @@ comment on table subscription_adjustments is
   'What a change within a paid period gives back (credit) and asks for (charge); amounts are positive.';
 comment on column subscription_adjustments.billed_at is
   'The billing moment whose bill holds it; null: the next one, unless a document of its own comes first.';
-comment on column subscription_adjustments.settled_at is 'When it became a credit note or an invoice of its own.';
+comment on column subscription_adjustments.settled_at is 'When it became a credit note; it comes with no bill any more.';
 
 create table coupon_redemptions (
   id uuid primary key default gen_random_uuid(),
@@ -648,7 +648,7 @@ declare
 begin
   -- Charged by an earlier change, or by the bill of the moment at which the fee's period began.
   select * into v_charge from public.subscription_adjustments a
-  where a.subscription_id = p_subscription.id and a.kind = 'charge'
+  where a.subscription_id = p_subscription.id and a.kind = 'charge' and a.reason <> 'late_usage'
     and a.period_start = p_terms.starts_at and a.period_end > p_at
   order by a.created_at desc, a.id desc limit 1;
   if found then
@@ -901,7 +901,7 @@ comment on function app.resume_subscription(uuid, date) is
 
 -- Where a subscription's billing stands: moving past a moment, ending trials, redeeming coupons.
 
-create or replace function app.advance_subscription(p_subscription public.subscriptions) returns void
+create or replace function app.advance_subscription(p_subscription public.subscriptions, p_lines jsonb) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -911,11 +911,10 @@ declare
   v_terms public.subscription_terms := app.terms_at(p_subscription.id, greatest(v_at, app.now()));
   v_period record;
 begin
-  perform app.record_coupon_uses(p_subscription, v_at);
+  perform app.record_coupon_uses(p_subscription, v_at, p_lines);
   update public.subscription_adjustments a set billed_at = v_at
   where a.id in (
-    select (b.facts ->> 'adjustment_id')::uuid
-    from public.calculate_monthly_bill(p_subscription.organization_id, v_at) b where b.kind in ('credit', 'charge')
+    select (l #>> '{facts,adjustment_id}')::uuid from jsonb_array_elements(p_lines) l where l ->> 'kind' in ('credit', 'charge')
   ) and a.billed_at is null;
   select * into strict v_period from app.fee_period(v_terms, v_at);
   update public.subscriptions s set
@@ -933,26 +932,24 @@ begin
   where s.id = p_subscription.id;
 end
 $$;
-comment on function app.advance_subscription(public.subscriptions) is
-  'Moves a subscription past the billing moment that was just billed: scheduled terms begin, a cancelled one ends.';
+comment on function app.advance_subscription(public.subscriptions, jsonb) is
+  'Moves a subscription past the billing moment whose bill has these lines: scheduled terms begin, a cancelled one ends.';
 
-create or replace function app.record_coupon_uses(p_subscription public.subscriptions, p_at timestamptz) returns void
+create or replace function app.record_coupon_uses(
+  p_subscription public.subscriptions, p_at timestamptz, p_lines jsonb
+) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if not exists (
-    select from public.coupon_redemptions r where r.subscription_id = p_subscription.id and r.starts_at <= p_at
-  ) then
-    return;
-  end if;
   insert into public.coupon_uses (organization_id, subscription_id, redemption_id, billed_at, amount)
-  select p_subscription.organization_id, p_subscription.id, (b.facts ->> 'redemption_id')::uuid, p_at, sum(-b.amount)
-  from public.calculate_monthly_bill(p_subscription.organization_id, p_at) b
-  where b.kind = 'discount' group by 3
+  select p_subscription.organization_id, p_subscription.id, (l #>> '{facts,redemption_id}')::uuid, p_at,
+    sum(-(l ->> 'amount')::numeric)
+  from jsonb_array_elements(p_lines) l
+  where l ->> 'kind' = 'discount' group by 3
   on conflict do nothing;
 end
 $$;
-comment on function app.record_coupon_uses(public.subscriptions, timestamptz) is
+comment on function app.record_coupon_uses(public.subscriptions, timestamptz, jsonb) is
   'Remembers what the coupons took off the bill of a moment.';
 
 create or replace function app.trial_end(p_subscription public.subscriptions) returns timestamptz
@@ -1048,7 +1045,7 @@ revoke execute on function
   app.apply_terms(public.subscriptions, public.subscription_terms, timestamptz, text),
   app.lock_subscription(uuid, text[]), app.change_plan(uuid, text, text, jsonb, text, date, boolean),
   app.withdraw_change(uuid), app.pause_subscription(uuid, date), app.resume_subscription(uuid, date),
-  app.advance_subscription(public.subscriptions), app.record_coupon_uses(public.subscriptions, timestamptz),
+  app.advance_subscription(public.subscriptions, jsonb), app.record_coupon_uses(public.subscriptions, timestamptz, jsonb),
   app.trial_end(public.subscriptions), app.end_trials(timestamptz, integer), app.redeem_coupon(uuid, text)
 from public;
 grant execute on function
@@ -1064,7 +1061,7 @@ grant execute on function
   app.apply_terms(public.subscriptions, public.subscription_terms, timestamptz, text),
   app.lock_subscription(uuid, text[]), app.change_plan(uuid, text, text, jsonb, text, date, boolean),
   app.withdraw_change(uuid), app.pause_subscription(uuid, date), app.resume_subscription(uuid, date),
-  app.advance_subscription(public.subscriptions), app.record_coupon_uses(public.subscriptions, timestamptz),
+  app.advance_subscription(public.subscriptions, jsonb), app.record_coupon_uses(public.subscriptions, timestamptz, jsonb),
   app.trial_end(public.subscriptions), app.end_trials(timestamptz, integer), app.redeem_coupon(uuid, text)
 to service_role;
 

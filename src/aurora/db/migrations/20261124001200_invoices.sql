@@ -286,6 +286,7 @@ create index credit_notes_organization_id_created_at_idx on credit_notes (organi
 create index credit_notes_legal_entity_id_idx on credit_notes (legal_entity_id);
 -- What is still owed to a customer; empty for most, so asking at every issue costs nothing.
 create index credit_notes_open_idx on credit_notes (organization_id) where amount_allocated < total;
+create index credit_notes_issued_at_idx on credit_notes (issued_at) where status = 'issued';
 alter table credit_notes enable row level security;
 comment on table credit_notes is
   'Corrections of issued invoices, with a number of their own; amounts are positive. Never changed, never deleted.';
@@ -340,6 +341,23 @@ create index allocations_credit_note_idx on allocations (organization_id, credit
 alter table allocations enable row level security;
 comment on table allocations is
   'Which payment or credit note settled how much of which invoice; append-only, a negative row takes one back.';
+
+create table billed_months (
+  subscription_id uuid not null,
+  billed_at timestamptz not null,
+  organization_id uuid not null,
+  period_start timestamptz not null,
+  billable bigint not null,
+  constraint billed_months_pkey primary key (subscription_id, billed_at),
+  constraint billed_months_subscription_fkey foreign key (organization_id, subscription_id)
+    references subscriptions (organization_id, id) on delete restrict,
+  constraint billed_months_period_check check (billed_at > period_start),
+  constraint billed_months_billable_check check (billable >= 0)
+);
+create index billed_months_subscription_idx on billed_months (organization_id, subscription_id);
+alter table billed_months enable row level security;
+comment on table billed_months is
+  'How many billable impressions the bill of a month counted, and its corrections since: what comes later is the difference.';
 
 -- The check digit of a KID.
 
@@ -517,7 +535,7 @@ comment on function app.bill_fee(public.subscriptions, timestamptz) is
   'The fee of the month or year that begins at a billing moment; no row where none does.';
 
 create or replace function app.bill_adjustments(
-  p_subscription_id uuid, p_at timestamptz, p_with_open boolean
+  p_subscription_id uuid, p_at timestamptz, p_open text[]
 ) returns setof app.bill_line
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -527,11 +545,11 @@ as $$
     null::bigint, null::bigint, a.tax_code, a.facts || jsonb_build_object('adjustment_id', a.id)
   from public.subscription_adjustments a
   where a.subscription_id = p_subscription_id
-    and (a.billed_at = p_at or (p_with_open and a.billed_at is null and a.settled_at is null))
+    and (a.billed_at = p_at or (a.kind = any (p_open) and a.billed_at is null and a.settled_at is null))
   order by a.created_at, a.kind desc, a.id
 $$;
-comment on function app.bill_adjustments(uuid, timestamptz, boolean) is
-  'The lines of changes that a bill holds, and those for which no document of their own was made yet.';
+comment on function app.bill_adjustments(uuid, timestamptz, text[]) is
+  'The lines of changes that a bill holds, and those of some kinds for which no document was made yet.';
 
 create or replace function app.bill_discounts(
   p_subscription public.subscriptions, p_at timestamptz, p_base numeric, p_from timestamptz, p_to timestamptz
@@ -619,12 +637,12 @@ begin
     v_lines := v_lines || array(select l from app.bill_discounts(v_sub, v_at, v_base,
       (select min((b).period_start) from unnest(v_lines) b), (select max((b).period_end) from unnest(v_lines) b)) l);
   end if;
-  -- What a change gives back and asks for comes along with the next bill; where the credit is larger than
-  -- the bill it stays open, for a credit note.
-  v_base := (select sum((l).amount) from unnest(v_lines || array(
-    select b from app.bill_adjustments(v_sub.id, v_at, v_at = v_sub.next_billing_at) b)) l);
-  v_lines := v_lines || array(select l from app.bill_adjustments(
-    v_sub.id, v_at, v_at = v_sub.next_billing_at and v_base > 0) l);
+  -- What a change asks for comes along with the next bill. So does what it gives back of what was never
+  -- invoiced; where that is more than the bill, it becomes a credit note instead.
+  v_base := (select sum((l).amount) from unnest(v_lines || array(select b from app.bill_adjustments(v_sub.id, v_at,
+    case when v_at = v_sub.next_billing_at then '{credit,charge}'::text[] else '{}' end) b)) l);
+  v_lines := v_lines || array(select l from app.bill_adjustments(v_sub.id, v_at, case
+    when v_at <> v_sub.next_billing_at then '{}' when v_base < 0 then '{charge}' else '{credit,charge}'::text[] end) l);
   return query
   select n::integer, b.kind, b.description, b.quantity, b.unit, b.unit_price, b.base_quantity, b.amount,
     b.period_start, b.period_end, b.impressions, b.included, b.tax_code, b.facts
@@ -1070,25 +1088,23 @@ as $$
 $$;
 comment on function app.bill_lines(uuid, timestamptz, text) is 'The lines of a bill as a document holds them; null when nothing is owed.';
 
-create or replace function app.draft_invoice(p_subscription public.subscriptions, p_invoice_date date)
-returns uuid
+create or replace function app.draft_invoice(
+  p_subscription public.subscriptions, p_invoice_date date, p_lines jsonb
+) returns uuid
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
-declare
-  v_lines jsonb;
 begin
-  v_lines := app.bill_lines(p_subscription.organization_id, p_subscription.next_billing_at, p_subscription.time_zone);
-  if v_lines is null or (select sum((l ->> 'amount')::numeric) from jsonb_array_elements(v_lines) l) = 0 then
+  if p_lines is null or (select sum((l ->> 'amount')::numeric) from jsonb_array_elements(p_lines) l) = 0 then
     return null;
   end if;
   return app.insert_invoice(
-    p_subscription.organization_id, v_lines, p_subscription.currency, p_invoice_date, p_subscription,
+    p_subscription.organization_id, p_lines, p_subscription.currency, p_invoice_date, p_subscription,
     p_subscription.next_billing_at
   );
 end
 $$;
-comment on function app.draft_invoice(public.subscriptions, date) is
-  'A draft for the subscription''s next billing moment with seller and buyer as they are now; null when nothing is owed.';
+comment on function app.draft_invoice(public.subscriptions, date, jsonb) is
+  'A draft of these lines for the subscription''s next billing moment, with seller and buyer as they are now; null when nothing is owed.';
 
 create or replace function app.draft_manual_invoice(
   p_organization_id uuid, p_lines jsonb, p_currency text default 'NOK', p_date date default null, p_notes jsonb default '[]'
@@ -1123,11 +1139,17 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sub public.subscriptions;
+  v_lines jsonb;
   v_invoice_id uuid;
 begin
   select s.* into strict v_sub from public.subscriptions s where s.id = p_subscription_id for update;
-  v_invoice_id := app.draft_invoice(v_sub, p_as_of);
-  perform app.advance_subscription(v_sub);
+  perform app.adjust_late_usage(v_sub);
+  perform app.record_billed_month(v_sub);
+  -- Computed once: the draft, the coupons' book, and the adjustments that it took all read the same lines.
+  v_lines := app.bill_lines(v_sub.organization_id, v_sub.next_billing_at, v_sub.time_zone);
+  v_invoice_id := app.draft_invoice(v_sub, p_as_of, v_lines);
+  perform app.advance_subscription(v_sub, v_lines);
+  perform app.credit_what_is_over(v_sub, v_sub.next_billing_at);
   return v_invoice_id;
 end
 $$;
@@ -1775,6 +1797,266 @@ end
 $$;
 comment on function app.mark_overdue(integer) is 'Marks invoices whose due date has passed; returns how many.';
 
+-- What a change gives back becomes a credit note at once; what came late is billed at the price of its time.
+
+create or replace function app.find_charged_line(p_adjustment public.subscription_adjustments)
+returns table (invoice_id uuid, line integer, language text)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_source constant jsonb := p_adjustment.facts -> 'source';
+  v_at timestamptz := (v_source ->> 'billed_at')::timestamptz;
+begin
+  if v_source ->> 'adjustment_id' is not null then
+    select a.billed_at into v_at from public.subscription_adjustments a where a.id = (v_source ->> 'adjustment_id')::uuid;
+  end if;
+  -- Only a line that can still give back so much: who credited the invoice by hand has given it already.
+  return query
+  select i.id, (l ->> 'line')::integer, i.language
+  from public.invoices i cross join lateral jsonb_array_elements(app.creditable_lines(i)) l
+  where i.organization_id = p_adjustment.organization_id and i.subscription_id = p_adjustment.subscription_id
+    and i.billed_at = v_at and i.status not in ('draft', 'void')
+    and case when v_source ->> 'adjustment_id' is not null then l #>> '{facts,adjustment_id}' = v_source ->> 'adjustment_id'
+      else l ->> 'kind' = coalesce(v_source ->> 'line_kind', 'fee') end
+    and (l ->> 'amount')::numeric >= p_adjustment.amount
+  limit 1;
+end
+$$;
+comment on function app.find_charged_line(public.subscription_adjustments) is
+  'The line of an issued invoice that charged what an adjustment gives back; no row where there is none with so much left.';
+
+create or replace function app.credit_reason(p_reason text, p_language text) returns text
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select case p_reason
+    when 'pause' then case p_language when 'en' then 'Subscription paused' else 'Abonnementet er satt på pause' end
+    when 'late_usage' then case p_language when 'en' then 'Usage corrected' else 'Korrigert forbruk' end
+    else case p_language when 'en' then 'Subscription changed' else 'Abonnementet er endret' end
+  end
+$$;
+comment on function app.credit_reason(text, text) is 'What a credit note says of why it was made, in the invoice''s language.';
+
+create or replace function app.settle_credit() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_charged record;
+  v_note uuid;
+begin
+  select * into v_charged from app.find_charged_line(new);
+  -- What was never invoiced is not credited: the bill that asks for it gives it back as well.
+  if not found then
+    return new;
+  end if;
+  v_note := app.credit_invoice(
+    v_charged.invoice_id, app.credit_reason(new.reason, v_charged.language),
+    jsonb_build_array(jsonb_build_object(
+      'line', v_charged.line, 'amount', new.amount, 'description', new.description,
+      'period_start', (new.period_start at time zone 'Europe/Oslo')::date,
+      'period_end', greatest((new.period_end at time zone 'Europe/Oslo')::date - 1, (new.period_start at time zone 'Europe/Oslo')::date),
+      'facts', new.facts || jsonb_build_object('adjustment_id', new.id)
+    ))
+  );
+  new.billed_at := null;
+  new.settled_at := app.now();
+  new.facts := new.facts || jsonb_build_object('credit_note_id', v_note);
+  return new;
+end
+$$;
+comment on function app.settle_credit() is
+  'Trigger: what a change gives back of an invoice becomes a credit note of it in the same transaction.';
+
+create or replace trigger subscription_adjustments_settle_credit before insert on subscription_adjustments
+  for each row when (new.kind = 'credit' and new.settled_at is null) execute function app.settle_credit();
+
+create or replace function app.credit_what_is_over(p_subscription public.subscriptions, p_at timestamptz) returns numeric
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_open public.subscription_adjustments;
+  v_invoice public.invoices;
+  v_left numeric;
+  v_part numeric;
+  v_credited numeric := 0;
+begin
+  for v_open in
+    select * from public.subscription_adjustments a
+    where a.subscription_id = p_subscription.id and a.kind = 'credit' and a.billed_at is null and a.settled_at is null
+    order by a.created_at, a.id
+  loop
+    v_left := v_open.amount;
+    for v_invoice in
+      select * from public.invoices i
+      where i.organization_id = p_subscription.organization_id and i.subscription_id = p_subscription.id
+        and i.currency = p_subscription.currency and i.status not in ('draft', 'void') and i.amount_credited < i.total
+      order by i.billed_at desc, i.id for no key update
+    loop
+      v_part := least(v_left, (
+        select sum((l ->> 'amount')::numeric) from jsonb_array_elements(app.creditable_lines(v_invoice)) l));
+      continue when coalesce(v_part, 0) <= 0;
+      perform app.credit_invoice(v_invoice.id, app.credit_reason(v_open.reason, v_invoice.language), p_amount => v_part);
+      v_left := v_left - v_part;
+      v_credited := v_credited + v_part;
+      exit when v_left = 0;
+    end loop;
+    -- More than was ever invoiced is nothing that could be given back.
+    update public.subscription_adjustments a set settled_at = app.now(),
+      facts = a.facts || jsonb_build_object('credited', v_open.amount - v_left, 'settled_with', p_at)
+    where a.id = v_open.id;
+  end loop;
+  return v_credited;
+end
+$$;
+comment on function app.credit_what_is_over(public.subscriptions, timestamptz) is
+  'Turns open credits that a bill is too small for into credit notes of the newest invoices; returns how much without VAT.';
+
+create or replace function app.billed_usage(p_subscription public.subscriptions, p_at timestamptz) returns numeric
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce((
+    select sum((l ->> 'amount')::numeric) from public.invoices i, jsonb_array_elements(i.line_items) l
+    where i.organization_id = p_subscription.organization_id and i.subscription_id = p_subscription.id
+      and i.billed_at = p_at and i.status <> 'void' and l #> '{facts,usage}' is not null and l #> '{facts,moment}' is null
+  ), 0) + coalesce((
+    select sum(case a.kind when 'charge' then a.amount else -a.amount end) from public.subscription_adjustments a
+    where a.organization_id = p_subscription.organization_id and a.subscription_id = p_subscription.id
+      and a.reason = 'late_usage' and (a.facts ->> 'moment')::timestamptz = p_at
+  ), 0)
+$$;
+comment on function app.billed_usage(public.subscriptions, timestamptz) is
+  'What was asked for the usage of the month that ended at a moment, with what was corrected since; without VAT.';
+
+create or replace function app.record_billed_month(p_subscription public.subscriptions) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_from constant timestamptz := app.billing_moment(
+    p_subscription.billing_anchor, p_subscription.months_billed - 1, p_subscription.time_zone);
+begin
+  -- Before the first moment nothing was sold that could be counted.
+  insert into public.billed_months (subscription_id, billed_at, organization_id, period_start, billable)
+  values (p_subscription.id, p_subscription.next_billing_at, p_subscription.organization_id, v_from,
+    case when p_subscription.months_billed = 0 then 0
+      else app.count_billable(p_subscription.organization_id, v_from, p_subscription.next_billing_at) end)
+  on conflict (subscription_id, billed_at) do update set billable = excluded.billable;
+end
+$$;
+comment on function app.record_billed_month(public.subscriptions) is
+  'Remembers how many billable impressions the bill that is made now counts.';
+
+create or replace function app.adjust_late_usage(p_subscription public.subscriptions) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_month public.billed_months;
+  v_counted bigint;
+  v_delta numeric;
+  v_adjusted integer := 0;
+begin
+  -- An event may come 35 days late: the two months before the one that is billed now.
+  for v_month in
+    select * from public.billed_months m
+    where m.subscription_id = p_subscription.id and m.billed_at < p_subscription.next_billing_at and m.billed_at >= app.billing_moment(
+      p_subscription.billing_anchor, greatest(1, p_subscription.months_billed - 2), p_subscription.time_zone)
+    order by m.billed_at
+  loop
+    v_counted := app.count_billable(p_subscription.organization_id, v_month.period_start, v_month.billed_at);
+    continue when v_counted = v_month.billable;
+    update public.billed_months m set billable = v_counted
+    where m.subscription_id = v_month.subscription_id and m.billed_at = v_month.billed_at;
+    -- By the terms of that time, which subscription_terms keep: the price is the one it was sold at.
+    v_delta := coalesce((
+        select sum(b.amount) from app.bill_usage(p_subscription, v_month.period_start, v_month.billed_at) b
+      ), 0) - app.billed_usage(p_subscription, v_month.billed_at);
+    continue when v_delta = 0;
+    insert into public.subscription_adjustments (
+      organization_id, subscription_id, kind, reason, description, quantity, unit, unit_price, amount, currency,
+      period_start, period_end, facts
+    ) values (
+      p_subscription.organization_id, p_subscription.id, case when v_delta > 0 then 'charge' else 'credit' end, 'late_usage',
+      format(case when v_delta > 0 then '%s: usage that came late' else '%s: usage corrected' end, p_subscription.plan_name),
+      1, 'unit', abs(v_delta), abs(v_delta), p_subscription.currency, v_month.period_start, v_month.billed_at,
+      jsonb_build_object('moment', v_month.billed_at,
+        'usage', jsonb_build_object('organization_id', p_subscription.organization_id, 'from', v_month.period_start,
+          'to', v_month.billed_at, 'billable', v_counted, 'billed', v_month.billable),
+        'source', jsonb_build_object('adjustment_id', null, 'billed_at', v_month.billed_at, 'line_kind', 'overage'))
+    );
+    v_adjusted := v_adjusted + 1;
+  end loop;
+  return v_adjusted;
+end
+$$;
+comment on function app.adjust_late_usage(public.subscriptions) is
+  'Adjusts months that were billed for usage that came or was taken back since, at the price of their time; returns how many.';
+
+-- When a month may be billed, and how what was issued reaches the customer.
+
+create or replace function app.billing_grace() returns interval
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  -- Senders batch and retry: most of what a month still owes arrives within the hour. What does not, comes late.
+  select interval '1 hour'
+$$;
+comment on function app.billing_grace() is 'How long after a month has ended its usage may still arrive before it is billed.';
+
+create or replace function app.usage_is_folded(p_organization_id uuid, p_until timestamptz) returns boolean
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return not exists (
+    select from public.usage_deltas d where d.organization_id = p_organization_id and d.hour < p_until
+  );
+end
+$$;
+comment on function app.usage_is_folded(uuid, timestamptz) is 'Whether all usage of an organization before a moment is folded.';
+
+create or replace function app.deliver_invoice(p_invoice_id uuid) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_told integer;
+begin
+  select app.notify_members(
+    i.organization_id, 'invoice_issued', 'Invoice ' || i.invoice_number,
+    format('%s %s is due on %s.', i.currency, i.total, i.due_date), 'info', 'invoice:' || i.id,
+    '/invoices/' || i.id, 'View invoice', 'admin'
+  ) into v_told
+  from public.invoices i where i.id = p_invoice_id and i.invoice_number is not null;
+  if v_told > 0 then
+    update public.invoices i set sent_at = app.now(), status = case i.status when 'issued' then 'sent' else i.status end
+    where i.id = p_invoice_id and i.sent_at is null;
+  end if;
+  return coalesce(v_told, 0);
+end
+$$;
+comment on function app.deliver_invoice(uuid) is
+  'Tells an organization''s admins of an issued invoice, once, and marks it sent where somebody was told; returns how many were.';
+
+create or replace function app.deliver_credit_notes(p_limit integer default 500) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_note record;
+  v_sent integer := 0;
+begin
+  for v_note in
+    select c.id, c.organization_id, c.credit_note_number, c.currency, c.total, i.invoice_number
+    from public.credit_notes c join public.invoices i on i.organization_id = c.organization_id and i.id = c.invoice_id
+    where c.status = 'issued' order by c.issued_at limit p_limit for no key update of c skip locked
+  loop
+    perform app.notify_members(
+      v_note.organization_id, 'credit_note_issued', 'Credit note ' || v_note.credit_note_number,
+      format('%s %s of invoice %s are credited.', v_note.currency, v_note.total, v_note.invoice_number), 'info',
+      'credit_note:' || v_note.id, '/credit-notes/' || v_note.id, 'View credit note', 'admin');
+    update public.credit_notes c set status = 'sent', sent_at = app.now() where c.id = v_note.id;
+    v_sent := v_sent + 1;
+  end loop;
+  return v_sent;
+end
+$$;
+comment on function app.deliver_credit_notes(integer) is
+  'Tells admins of issued credit notes, each once, and marks them sent; returns how many.';
+
 -- Who may see invoices: admins and owners of the organization, and the organization itself.
 
 revoke execute on function
@@ -1790,7 +2072,7 @@ revoke execute on function
   app.sale_of(uuid, jsonb, text, date),
   app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb),
   app.bill_lines(uuid, timestamptz, text),
-  app.draft_invoice(public.subscriptions, date),
+  app.draft_invoice(public.subscriptions, date, jsonb),
   app.draft_manual_invoice(uuid, jsonb, text, date, jsonb),
   app.bill_subscription(uuid, date),
   app.check_parties(jsonb, jsonb, jsonb),
@@ -1808,6 +2090,17 @@ revoke execute on function
   app.issue_credit_note(uuid),
   app.credit_invoice(uuid, text, jsonb, date, numeric),
   app.count_credit(),
+  app.find_charged_line(public.subscription_adjustments),
+  app.credit_reason(text, text),
+  app.settle_credit(),
+  app.credit_what_is_over(public.subscriptions, timestamptz),
+  app.billed_usage(public.subscriptions, timestamptz),
+  app.adjust_late_usage(public.subscriptions),
+  app.record_billed_month(public.subscriptions),
+  app.billing_grace(),
+  app.usage_is_folded(uuid, timestamptz),
+  app.deliver_invoice(uuid),
+  app.deliver_credit_notes(integer),
   app.settle_allocation(),
   app.allocate(uuid, uuid, uuid, numeric),
   app.apply_balance(uuid, uuid),
@@ -1818,7 +2111,7 @@ revoke execute on function
   app.usage_parts(uuid, timestamptz, timestamptz),
   app.bill_usage(public.subscriptions, timestamptz, timestamptz),
   app.bill_fee(public.subscriptions, timestamptz),
-  app.bill_adjustments(uuid, timestamptz, boolean),
+  app.bill_adjustments(uuid, timestamptz, text[]),
   app.bill_discounts(public.subscriptions, timestamptz, numeric, timestamptz, timestamptz),
   app.net_fee(uuid, timestamptz),
   app.mod10(text), calculate_monthly_bill(uuid, timestamptz)
@@ -1836,7 +2129,7 @@ grant execute on function
   app.sale_of(uuid, jsonb, text, date),
   app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb),
   app.bill_lines(uuid, timestamptz, text),
-  app.draft_invoice(public.subscriptions, date),
+  app.draft_invoice(public.subscriptions, date, jsonb),
   app.draft_manual_invoice(uuid, jsonb, text, date, jsonb),
   app.bill_subscription(uuid, date),
   app.check_parties(jsonb, jsonb, jsonb),
@@ -1854,6 +2147,17 @@ grant execute on function
   app.issue_credit_note(uuid),
   app.credit_invoice(uuid, text, jsonb, date, numeric),
   app.count_credit(),
+  app.find_charged_line(public.subscription_adjustments),
+  app.credit_reason(text, text),
+  app.settle_credit(),
+  app.credit_what_is_over(public.subscriptions, timestamptz),
+  app.billed_usage(public.subscriptions, timestamptz),
+  app.adjust_late_usage(public.subscriptions),
+  app.record_billed_month(public.subscriptions),
+  app.billing_grace(),
+  app.usage_is_folded(uuid, timestamptz),
+  app.deliver_invoice(uuid),
+  app.deliver_credit_notes(integer),
   app.settle_allocation(),
   app.allocate(uuid, uuid, uuid, numeric),
   app.apply_balance(uuid, uuid),
@@ -1864,7 +2168,7 @@ grant execute on function
   app.usage_parts(uuid, timestamptz, timestamptz),
   app.bill_usage(public.subscriptions, timestamptz, timestamptz),
   app.bill_fee(public.subscriptions, timestamptz),
-  app.bill_adjustments(uuid, timestamptz, boolean),
+  app.bill_adjustments(uuid, timestamptz, text[]),
   app.bill_discounts(public.subscriptions, timestamptz, numeric, timestamptz, timestamptz),
   app.net_fee(uuid, timestamptz),
   app.mod10(text), calculate_monthly_bill(uuid, timestamptz)
@@ -1872,10 +2176,10 @@ to service_role;
 
 revoke all on
   legal_entities, invoice_counters, invoices, credit_notes, payments, allocations,
-  billing_profiles, tax_rates, exchange_rates, late_interest_rates
+  billing_profiles, tax_rates, exchange_rates, late_interest_rates, billed_months
 from public, anon, authenticated, service_role, tenant;
 grant select, insert, update on
-  legal_entities, invoice_counters, credit_notes, payments, billing_profiles,
+  legal_entities, invoice_counters, credit_notes, payments, billing_profiles, billed_months,
   tax_rates, exchange_rates, late_interest_rates
 to service_role;
 grant select, insert on allocations to service_role;
@@ -1886,6 +2190,8 @@ drop policy if exists "The platform keeps the sellers" on legal_entities;
 create policy "The platform keeps the sellers" on legal_entities to service_role using (true) with check (true);
 drop policy if exists "The platform counts invoices" on invoice_counters;
 create policy "The platform counts invoices" on invoice_counters to service_role using (true) with check (true);
+drop policy if exists "The platform counts what was billed" on billed_months;
+create policy "The platform counts what was billed" on billed_months to service_role using (true) with check (true);
 drop policy if exists "The platform keeps the VAT rates" on tax_rates;
 create policy "The platform keeps the VAT rates" on tax_rates to service_role using (true) with check (true);
 drop policy if exists "The platform keeps the exchange rates" on exchange_rates;

@@ -13,44 +13,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from aurora.core.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from aurora.db.pool import Pool
-from aurora.db.transaction import Actor, transaction
+from aurora.db.transaction import transaction
 from aurora.features.invoices import billing_run, impressions_api, service
 from aurora.features.invoices.model import Invoice
+from aurora.features.invoices.reading_api import BILLING_SCOPE, LineOut, TaxOut, actor_of
+from aurora.features.invoices.settling_api import router as settling_router
 from aurora.features.organizations.service import get_organization
-from aurora.integrations.http import NO_STORE, Caller, ScopeMissing, caller_of, pool_of
+from aurora.integrations.http import NO_STORE, Caller, caller_of, pool_of
 
 router = APIRouter(tags=["invoices"])
-
-BILLING_SCOPE = "billing:read"
-
-
-class LineOut(BaseModel):
-    """One line; amounts are decimal strings in major units, periods include their last day."""
-
-    model_config = ConfigDict(from_attributes=True)
-    description: str
-    kind: str
-    quantity: Decimal
-    unit: str
-    unit_price: Decimal
-    amount: Decimal
-    tax_category: str
-    tax_rate: Decimal
-    period_start: date
-    period_end: date
-    impressions: int | None
-    included: int | None
-
-
-class TaxOut(BaseModel):
-    """VAT of one category and rate."""
-
-    model_config = ConfigDict(from_attributes=True)
-    category: str
-    rate: Decimal
-    taxable: Decimal
-    tax: Decimal
-    reason: str | None
+router.include_router(settling_router)
 
 
 class InvoiceOut(BaseModel):
@@ -79,6 +51,10 @@ class InvoiceOut(BaseModel):
     buyer: dict[str, Any]
     status: str
     paid_at: datetime | None
+    sent_at: datetime | None
+    amount_credited: Decimal
+    amount_settled: Decimal
+    amount_due: Decimal
 
 
 class InvoicePage(BaseModel):
@@ -128,6 +104,7 @@ class BillingRunOut(BaseModel):
     issued: list[IssuedOut]
     nothing_owed: int
     failed: list[FailedOut]
+    waiting: int
 
 
 Who = Annotated[Caller, Depends(caller_of)]
@@ -146,7 +123,7 @@ async def list_invoices(
     organization = organization_id
     if who.kind == "key":
         organization = who.organization(organization_id, scope=BILLING_SCOPE)
-    async with transaction(pool, _actor(who), read_only=True) as conn:
+    async with transaction(pool, actor_of(who), read_only=True) as conn:
         if organization is not None:
             await get_organization(conn, organization)
         page = await service.list_invoices(conn, organization, cursor=cursor, limit=limit)
@@ -189,16 +166,8 @@ async def run_billing(body: NewBillingRun, who: Who, pool: Database) -> BillingR
 
 
 async def _read(invoice_id: UUID, who: Caller, pool: Pool) -> Invoice:
-    async with transaction(pool, _actor(who), read_only=True) as conn:
+    async with transaction(pool, actor_of(who), read_only=True) as conn:
         return await service.get_invoice(conn, invoice_id)
-
-
-def _actor(who: Caller) -> Actor:
-    if who.organization_id is None:
-        return who.everywhere()
-    if BILLING_SCOPE not in who.scopes:
-        raise ScopeMissing(f"This call needs the scope {BILLING_SCOPE}.", scope=BILLING_SCOPE)
-    return who.actor(who.organization_id)
 
 
 router.include_router(impressions_api.router)

@@ -156,7 +156,7 @@ comment on function app.bill_fee(public.subscriptions, timestamptz) is
   'The fee of the month or year that begins at a billing moment; no row where none does.';
 
 create or replace function app.bill_adjustments(
-  p_subscription_id uuid, p_at timestamptz, p_with_open boolean
+  p_subscription_id uuid, p_at timestamptz, p_open text[]
 ) returns setof app.bill_line
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -166,11 +166,11 @@ as $$
     null::bigint, null::bigint, a.tax_code, a.facts || jsonb_build_object('adjustment_id', a.id)
   from public.subscription_adjustments a
   where a.subscription_id = p_subscription_id
-    and (a.billed_at = p_at or (p_with_open and a.billed_at is null and a.settled_at is null))
+    and (a.billed_at = p_at or (a.kind = any (p_open) and a.billed_at is null and a.settled_at is null))
   order by a.created_at, a.kind desc, a.id
 $$;
-comment on function app.bill_adjustments(uuid, timestamptz, boolean) is
-  'The lines of changes that a bill holds, and those for which no document of their own was made yet.';
+comment on function app.bill_adjustments(uuid, timestamptz, text[]) is
+  'The lines of changes that a bill holds, and those of some kinds for which no document was made yet.';
 
 create or replace function app.bill_discounts(
   p_subscription public.subscriptions, p_at timestamptz, p_base numeric, p_from timestamptz, p_to timestamptz
@@ -258,12 +258,12 @@ begin
     v_lines := v_lines || array(select l from app.bill_discounts(v_sub, v_at, v_base,
       (select min((b).period_start) from unnest(v_lines) b), (select max((b).period_end) from unnest(v_lines) b)) l);
   end if;
-  -- What a change gives back and asks for comes along with the next bill; where the credit is larger than
-  -- the bill it stays open, for a credit note.
-  v_base := (select sum((l).amount) from unnest(v_lines || array(
-    select b from app.bill_adjustments(v_sub.id, v_at, v_at = v_sub.next_billing_at) b)) l);
-  v_lines := v_lines || array(select l from app.bill_adjustments(
-    v_sub.id, v_at, v_at = v_sub.next_billing_at and v_base > 0) l);
+  -- What a change asks for comes along with the next bill. So does what it gives back of what was never
+  -- invoiced; where that is more than the bill, it becomes a credit note instead.
+  v_base := (select sum((l).amount) from unnest(v_lines || array(select b from app.bill_adjustments(v_sub.id, v_at,
+    case when v_at = v_sub.next_billing_at then '{credit,charge}'::text[] else '{}' end) b)) l);
+  v_lines := v_lines || array(select l from app.bill_adjustments(v_sub.id, v_at, case
+    when v_at <> v_sub.next_billing_at then '{}' when v_base < 0 then '{charge}' else '{credit,charge}'::text[] end) l);
   return query
   select n::integer, b.kind, b.description, b.quantity, b.unit, b.unit_price, b.base_quantity, b.amount,
     b.period_start, b.period_end, b.impressions, b.included, b.tax_code, b.facts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
@@ -24,12 +25,15 @@ from aurora.features.invoices.model import (
     InvoiceNotFound,
     IssuedInvoice,
 )
+from aurora.features.usage.service import fold_usage
 from aurora.integrations.jobs import enqueue
 
 DELIVER_JOB = "invoice_deliver"
 MAX_BILLS_PER_RUN = 1_000_000
 BILL_TIMEOUT_MS = 60_000
-
+MAX_FOLDS = 1_000
+MAX_WAITS = 3
+WAIT_S = 1
 
 log = structlog.get_logger(__name__)
 
@@ -43,9 +47,15 @@ class _Progress:
     as_of: date
     organization_id: UUID | None
     on_billed: Callable[[], None]
+    dry_run: bool
     issued: list[IssuedInvoice] = field(default_factory=list)
     failed: dict[UUID, FailedBill] = field(default_factory=dict)
+    waiting: set[UUID] = field(default_factory=set)
     nothing_owed: int = 0
+
+    @property
+    def passed_by(self) -> list[UUID]:
+        return [*self.failed, *self.waiting]
 
 
 async def run_billing(
@@ -60,6 +70,7 @@ async def run_billing(
 
     One subscription a transaction is what makes a run safe to kill at any point, to start twice,
     and to run beside another. A subscription that fails is reported and keeps none of the others.
+    One whose usage of the month that ended is not folded yet waits for the next run.
 
     Args:
         pool: Where transactions come from.
@@ -74,7 +85,7 @@ async def run_billing(
     today = clock.now().astimezone(ZoneInfo(clock.SELLER_ZONE_DEFAULT)).date()
     if as_of > today:
         raise AsOfInFuture(f"{as_of} is after today, {today}.")
-    progress = _Progress(as_of, organization_id, on_billed)
+    progress = _Progress(as_of, organization_id, on_billed, dry_run)
     if dry_run:
         try:
             async with transaction(pool, PLATFORM, statement_timeout_ms=BILL_TIMEOUT_MS) as conn:
@@ -85,18 +96,38 @@ async def run_billing(
         except _DryRunEnds:
             pass
     else:
-        for _ in range(MAX_BILLS_PER_RUN):
-            async with transaction(pool, PLATFORM, statement_timeout_ms=BILL_TIMEOUT_MS) as conn:
-                found = await _bill_next(conn, progress)
-            if not found:
+        for wait in range(MAX_WAITS):
+            await _fold(pool)
+            await _bill_all(pool, progress)
+            if not progress.waiting or wait + 1 == MAX_WAITS:
                 break
+            # Another folds them right now: a moment later they are.
+            await asyncio.sleep(WAIT_S)
+            progress.waiting.clear()
     return BillingRun(
         as_of=as_of,
         dry_run=dry_run,
         issued=progress.issued,
         nothing_owed=progress.nothing_owed,
+        waiting=len(progress.waiting),
         failed=list(progress.failed.values()),
     )
+
+
+async def _bill_all(pool: Pool, progress: _Progress) -> None:
+    for _ in range(MAX_BILLS_PER_RUN):
+        async with transaction(pool, PLATFORM, statement_timeout_ms=BILL_TIMEOUT_MS) as conn:
+            found = await _bill_next(conn, progress)
+        if not found:
+            break
+
+
+async def _fold(pool: Pool) -> None:
+    """Fold what usage was written until now, a bounded number of times."""
+    for _ in range(MAX_FOLDS):
+        async with transaction(pool, PLATFORM, statement_timeout_ms=BILL_TIMEOUT_MS) as conn:
+            if not await fold_usage(conn):
+                break
 
 
 async def _bill_next(conn: Connection, progress: _Progress) -> bool:
@@ -105,10 +136,14 @@ async def _bill_next(conn: Connection, progress: _Progress) -> bool:
         conn,
         as_of=progress.as_of,
         organization_id=progress.organization_id,
-        except_ids=progress.failed.keys(),
+        except_ids=progress.passed_by,
     )
     if subscription_id is None:
         return False
+    # A rehearsal counts what is not folded too, for it can fold nothing that stays.
+    if not progress.dry_run and not await store.is_folded(conn, subscription_id):
+        progress.waiting.add(subscription_id)
+        return True
     try:
         async with conn.transaction():
             issued = await _bill(conn, subscription_id, progress.as_of)

@@ -11,7 +11,7 @@ from uuid import UUID
 from aurora.core.periods import zone_of
 from aurora.db.transaction import Connection
 from aurora.features.invoices import store
-from aurora.features.invoices.model import LineItem
+from aurora.features.invoices.model import CreditNote, LineItem
 from aurora.features.subscriptions import service as subscriptions
 
 
@@ -19,8 +19,9 @@ from aurora.features.subscriptions import service as subscriptions
 class ChangePreview:
     """What a change does; amounts in major units of `currency`, None where nothing is billed.
 
-    `credit` and `charge` are without VAT; `subtotal`, `tax_amount`, and `total` are those of the
-    next invoice, on `invoice_date`, whose lines are `lines`.
+    `credit` and `charge` are without VAT; `credited_total` is what credit notes give back at once,
+    with VAT. `subtotal`, `tax_amount`, and `total` are those of the next invoice, on
+    `invoice_date`, whose lines are `lines`, and which open credit settles first.
     """
 
     effective_at: datetime
@@ -28,11 +29,21 @@ class ChangePreview:
     currency: str
     credit: Decimal
     charge: Decimal
+    credited_total: Decimal
     invoice_date: date
     lines: list[LineItem]
     subtotal: Decimal
     tax_amount: Decimal
     total: Decimal
+
+
+MAX_NOTES_COMPARED = 50
+
+
+async def _newest_notes(conn: Connection, organization_id: UUID) -> list[CreditNote]:
+    return await store.list_credit_notes(
+        conn, organization_id, None, after=None, limit=MAX_NOTES_COMPARED
+    )
 
 
 async def preview_change(
@@ -53,11 +64,13 @@ async def preview_change(
         As `subscriptions.service.change_plan`, and what keeps an invoice from being drafted.
     """
     async with conn.transaction(force_rollback=True):
+        before = {note.id for note in await _newest_notes(conn, organization_id)}
         effective_at = await subscriptions.change_plan(
             conn, organization_id, plan_id=plan_id, preview=True, **change
         )
         found = await subscriptions.get_subscription(conn, organization_id)
         on = found.next_billing_at.astimezone(zone_of(found.time_zone)).date()
+        made = [n for n in await _newest_notes(conn, organization_id) if n.id not in before]
         drafted = await store.draft_invoice(conn, found.id, as_of=on)
         invoice = None if drafted is None else await store.find_invoice(conn, drafted)
         lines = [] if invoice is None else invoice.line_items
@@ -66,8 +79,10 @@ async def preview_change(
             effective_at=effective_at,
             plan_id=plan_id,
             currency=found.currency,
-            credit=sum((-line.amount for line in lines if line.kind == "credit"), zero),
+            credit=sum((note.subtotal for note in made), zero)
+            + sum((-line.amount for line in lines if line.kind == "credit"), zero),
             charge=sum((line.amount for line in lines if line.kind == "charge"), zero),
+            credited_total=sum((note.total for note in made), zero),
             invoice_date=on,
             lines=lines,
             subtotal=zero if invoice is None else invoice.subtotal,

@@ -88,6 +88,8 @@ def run_billing(
         show(done.issued, json=False, columns=columns)
         for failure in done.failed:
             err.print(f"subscription {failure.subscription_id}: {failure.detail} ({failure.code})")
+        if done.waiting:
+            err.print(f"{done.waiting} wait until their usage is folded: run it again")
     if done.failed:
         raise typer.Exit(EXIT_FAILED)
 

@@ -97,25 +97,23 @@ as $$
 $$;
 comment on function app.bill_lines(uuid, timestamptz, text) is 'The lines of a bill as a document holds them; null when nothing is owed.';
 
-create or replace function app.draft_invoice(p_subscription public.subscriptions, p_invoice_date date)
-returns uuid
+create or replace function app.draft_invoice(
+  p_subscription public.subscriptions, p_invoice_date date, p_lines jsonb
+) returns uuid
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
-declare
-  v_lines jsonb;
 begin
-  v_lines := app.bill_lines(p_subscription.organization_id, p_subscription.next_billing_at, p_subscription.time_zone);
-  if v_lines is null or (select sum((l ->> 'amount')::numeric) from jsonb_array_elements(v_lines) l) = 0 then
+  if p_lines is null or (select sum((l ->> 'amount')::numeric) from jsonb_array_elements(p_lines) l) = 0 then
     return null;
   end if;
   return app.insert_invoice(
-    p_subscription.organization_id, v_lines, p_subscription.currency, p_invoice_date, p_subscription,
+    p_subscription.organization_id, p_lines, p_subscription.currency, p_invoice_date, p_subscription,
     p_subscription.next_billing_at
   );
 end
 $$;
-comment on function app.draft_invoice(public.subscriptions, date) is
-  'A draft for the subscription''s next billing moment with seller and buyer as they are now; null when nothing is owed.';
+comment on function app.draft_invoice(public.subscriptions, date, jsonb) is
+  'A draft of these lines for the subscription''s next billing moment, with seller and buyer as they are now; null when nothing is owed.';
 
 create or replace function app.draft_manual_invoice(
   p_organization_id uuid, p_lines jsonb, p_currency text default 'NOK', p_date date default null, p_notes jsonb default '[]'
@@ -150,11 +148,17 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sub public.subscriptions;
+  v_lines jsonb;
   v_invoice_id uuid;
 begin
   select s.* into strict v_sub from public.subscriptions s where s.id = p_subscription_id for update;
-  v_invoice_id := app.draft_invoice(v_sub, p_as_of);
-  perform app.advance_subscription(v_sub);
+  perform app.adjust_late_usage(v_sub);
+  perform app.record_billed_month(v_sub);
+  -- Computed once: the draft, the coupons' book, and the adjustments that it took all read the same lines.
+  v_lines := app.bill_lines(v_sub.organization_id, v_sub.next_billing_at, v_sub.time_zone);
+  v_invoice_id := app.draft_invoice(v_sub, p_as_of, v_lines);
+  perform app.advance_subscription(v_sub, v_lines);
+  perform app.credit_what_is_over(v_sub, v_sub.next_billing_at);
   return v_invoice_id;
 end
 $$;

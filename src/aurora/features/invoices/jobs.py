@@ -1,16 +1,19 @@
-"""Background work of the invoices room: the daily billing run and delivery."""
+"""Background work of the invoices room: the billing run, delivery, and what is overdue."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from aurora.core import clock
 from aurora.db.pool import Pool
-from aurora.db.transaction import PLATFORM, transaction
+from aurora.db.transaction import PLATFORM, Connection, transaction
 from aurora.features.invoices import service
 from aurora.features.invoices.billing_run import DELIVER_JOB, run_billing
 from aurora.integrations.jobs import Cron, Job
+
+MAX_ROUNDS = 1_000
 
 
 async def bill_today(pool: Pool) -> int:
@@ -25,6 +28,31 @@ async def deliver(pool: Pool, payload: bytes) -> None:
         await service.deliver_invoice(conn, UUID(payload.decode()))
 
 
-# 02:20 UTC is after midnight in Oslo in winter and in summer.
-CRONS = (Cron("invoices_bill_today", "20 2 * * *", bill_today),)
+async def deliver_credit_notes(pool: Pool) -> int:
+    """Tell of all credit notes that nobody was told of."""
+    return await _repeat(pool, service.deliver_credit_notes)
+
+
+async def mark_overdue(pool: Pool) -> int:
+    """Mark all invoices whose due date has passed."""
+    return await _repeat(pool, service.mark_overdue)
+
+
+async def _repeat(pool: Pool, step: Callable[[Connection], Awaitable[int]]) -> int:
+    done = 0
+    for _ in range(MAX_ROUNDS):
+        async with transaction(pool, PLATFORM) as conn:
+            count = await step(conn)
+        if not count:
+            break
+        done += count
+    return done
+
+
+# Every hour: midnights differ by zone, and what waited for its usage is billed an hour later.
+CRONS = (
+    Cron("invoices_bill_today", "20 * * * *", bill_today),
+    Cron("invoices_deliver_credit_notes", "*/5 * * * *", deliver_credit_notes),
+    Cron("invoices_mark_overdue", "5 * * * *", mark_overdue),
+)
 JOBS = (Job(DELIVER_JOB, deliver),)

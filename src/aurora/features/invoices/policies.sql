@@ -13,7 +13,7 @@ revoke execute on function
   app.sale_of(uuid, jsonb, text, date),
   app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb),
   app.bill_lines(uuid, timestamptz, text),
-  app.draft_invoice(public.subscriptions, date),
+  app.draft_invoice(public.subscriptions, date, jsonb),
   app.draft_manual_invoice(uuid, jsonb, text, date, jsonb),
   app.bill_subscription(uuid, date),
   app.check_parties(jsonb, jsonb, jsonb),
@@ -31,6 +31,17 @@ revoke execute on function
   app.issue_credit_note(uuid),
   app.credit_invoice(uuid, text, jsonb, date, numeric),
   app.count_credit(),
+  app.find_charged_line(public.subscription_adjustments),
+  app.credit_reason(text, text),
+  app.settle_credit(),
+  app.credit_what_is_over(public.subscriptions, timestamptz),
+  app.billed_usage(public.subscriptions, timestamptz),
+  app.adjust_late_usage(public.subscriptions),
+  app.record_billed_month(public.subscriptions),
+  app.billing_grace(),
+  app.usage_is_folded(uuid, timestamptz),
+  app.deliver_invoice(uuid),
+  app.deliver_credit_notes(integer),
   app.settle_allocation(),
   app.allocate(uuid, uuid, uuid, numeric),
   app.apply_balance(uuid, uuid),
@@ -41,7 +52,7 @@ revoke execute on function
   app.usage_parts(uuid, timestamptz, timestamptz),
   app.bill_usage(public.subscriptions, timestamptz, timestamptz),
   app.bill_fee(public.subscriptions, timestamptz),
-  app.bill_adjustments(uuid, timestamptz, boolean),
+  app.bill_adjustments(uuid, timestamptz, text[]),
   app.bill_discounts(public.subscriptions, timestamptz, numeric, timestamptz, timestamptz),
   app.net_fee(uuid, timestamptz),
   app.mod10(text), calculate_monthly_bill(uuid, timestamptz)
@@ -59,7 +70,7 @@ grant execute on function
   app.sale_of(uuid, jsonb, text, date),
   app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb),
   app.bill_lines(uuid, timestamptz, text),
-  app.draft_invoice(public.subscriptions, date),
+  app.draft_invoice(public.subscriptions, date, jsonb),
   app.draft_manual_invoice(uuid, jsonb, text, date, jsonb),
   app.bill_subscription(uuid, date),
   app.check_parties(jsonb, jsonb, jsonb),
@@ -77,6 +88,17 @@ grant execute on function
   app.issue_credit_note(uuid),
   app.credit_invoice(uuid, text, jsonb, date, numeric),
   app.count_credit(),
+  app.find_charged_line(public.subscription_adjustments),
+  app.credit_reason(text, text),
+  app.settle_credit(),
+  app.credit_what_is_over(public.subscriptions, timestamptz),
+  app.billed_usage(public.subscriptions, timestamptz),
+  app.adjust_late_usage(public.subscriptions),
+  app.record_billed_month(public.subscriptions),
+  app.billing_grace(),
+  app.usage_is_folded(uuid, timestamptz),
+  app.deliver_invoice(uuid),
+  app.deliver_credit_notes(integer),
   app.settle_allocation(),
   app.allocate(uuid, uuid, uuid, numeric),
   app.apply_balance(uuid, uuid),
@@ -87,7 +109,7 @@ grant execute on function
   app.usage_parts(uuid, timestamptz, timestamptz),
   app.bill_usage(public.subscriptions, timestamptz, timestamptz),
   app.bill_fee(public.subscriptions, timestamptz),
-  app.bill_adjustments(uuid, timestamptz, boolean),
+  app.bill_adjustments(uuid, timestamptz, text[]),
   app.bill_discounts(public.subscriptions, timestamptz, numeric, timestamptz, timestamptz),
   app.net_fee(uuid, timestamptz),
   app.mod10(text), calculate_monthly_bill(uuid, timestamptz)
@@ -95,10 +117,10 @@ to service_role;
 
 revoke all on
   legal_entities, invoice_counters, invoices, credit_notes, payments, allocations,
-  billing_profiles, tax_rates, exchange_rates, late_interest_rates
+  billing_profiles, tax_rates, exchange_rates, late_interest_rates, billed_months
 from public, anon, authenticated, service_role, tenant;
 grant select, insert, update on
-  legal_entities, invoice_counters, credit_notes, payments, billing_profiles,
+  legal_entities, invoice_counters, credit_notes, payments, billing_profiles, billed_months,
   tax_rates, exchange_rates, late_interest_rates
 to service_role;
 grant select, insert on allocations to service_role;
@@ -109,6 +131,8 @@ drop policy if exists "The platform keeps the sellers" on legal_entities;
 create policy "The platform keeps the sellers" on legal_entities to service_role using (true) with check (true);
 drop policy if exists "The platform counts invoices" on invoice_counters;
 create policy "The platform counts invoices" on invoice_counters to service_role using (true) with check (true);
+drop policy if exists "The platform counts what was billed" on billed_months;
+create policy "The platform counts what was billed" on billed_months to service_role using (true) with check (true);
 drop policy if exists "The platform keeps the VAT rates" on tax_rates;
 create policy "The platform keeps the VAT rates" on tax_rates to service_role using (true) with check (true);
 drop policy if exists "The platform keeps the exchange rates" on exchange_rates;

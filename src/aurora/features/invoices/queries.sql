@@ -4,6 +4,10 @@ select s.id
 from subscriptions s
 where s.status in ('active', 'past_due', 'paused')
   and s.next_billing_at < (:as_of::date + 1)::timestamp at time zone s.time_zone
+  -- The index ends the walk: no zone is further from UTC than twelve hours behind it.
+  and s.next_billing_at < (:as_of::date + 2)::timestamp at time zone 'UTC'
+  -- What was used in the last minutes of a month has to arrive first; before the first month there is nothing.
+  and (s.months_billed = 0 or s.next_billing_at <= app.now() - app.billing_grace())
   and (:organization_id::uuid is null or s.organization_id = :organization_id::uuid)
   and s.id <> all (:except_ids::uuid[])
 order by s.next_billing_at, s.id
@@ -23,6 +27,10 @@ select app.issue_invoice(:invoice_id::uuid);
 select count(*) from subscriptions s
 where s.status in ('active', 'past_due', 'paused')
   and s.next_billing_at < (:as_of::date + 1)::timestamp at time zone s.time_zone
+  -- The index ends the walk: no zone is further from UTC than twelve hours behind it.
+  and s.next_billing_at < (:as_of::date + 2)::timestamp at time zone 'UTC'
+  -- What was used in the last minutes of a month has to arrive first; before the first month there is nothing.
+  and (s.months_billed = 0 or s.next_billing_at <= app.now() - app.billing_grace())
   and (:organization_id::uuid is null or s.organization_id = :organization_id::uuid);
 
 -- name: list_bill_lines_by_organization -> BillLine
@@ -35,7 +43,8 @@ from calculate_monthly_bill(:organization_id::uuid);
 -- One invoice by its id.
 select id, created_at, organization_id, subscription_id, kind, invoice_number, invoice_date, due_date, issued_at, kid,
   period_start, period_end, subtotal, tax_amount, total, currency, line_items::text as line_items,
-  tax_lines::text as tax_lines, seller, buyer, status, paid_at
+  tax_lines::text as tax_lines, seller, buyer, status, paid_at, sent_at, amount_credited,
+  amount_settled, amount_due
 from invoices
 where id = :invoice_id::uuid;
 
@@ -43,7 +52,8 @@ where id = :invoice_id::uuid;
 -- One issued invoice by its number.
 select id, created_at, organization_id, subscription_id, kind, invoice_number, invoice_date, due_date, issued_at, kid,
   period_start, period_end, subtotal, tax_amount, total, currency, line_items::text as line_items,
-  tax_lines::text as tax_lines, seller, buyer, status, paid_at
+  tax_lines::text as tax_lines, seller, buyer, status, paid_at, sent_at, amount_credited,
+  amount_settled, amount_due
 from invoices
 where invoice_number = :invoice_number;
 
@@ -51,7 +61,8 @@ where invoice_number = :invoice_number;
 -- A page of an organization's invoices (all organizations' when none is named), newest first.
 select id, created_at, organization_id, subscription_id, kind, invoice_number, invoice_date, due_date, issued_at, kid,
   period_start, period_end, subtotal, tax_amount, total, currency, line_items::text as line_items,
-  tax_lines::text as tax_lines, seller, buyer, status, paid_at
+  tax_lines::text as tax_lines, seller, buyer, status, paid_at, sent_at, amount_credited,
+  amount_settled, amount_due
 from invoices
 where (:organization_id::uuid is null or organization_id = :organization_id::uuid)
   and (:after_created_at::timestamptz is null
@@ -59,15 +70,21 @@ where (:organization_id::uuid is null or organization_id = :organization_id::uui
 order by created_at desc, id desc
 limit :limit;
 
--- name: insert_notification_of_invoice
--- Tells the admins of an organization that an invoice was issued, once; returns how many were told.
-select app.notify_members(
-  i.organization_id, 'invoice_issued', 'Invoice ' || i.invoice_number,
-  format('%s %s is due on %s.', i.currency, i.total, i.due_date), 'info', 'invoice:' || i.id,
-  '/invoices/' || i.id, 'View invoice', 'admin'
-)
-from invoices i
-where i.id = :invoice_id::uuid and i.invoice_number is not null;
+-- name: deliver_invoice
+-- Tells the admins of an organization that an invoice was issued, once, and that it was sent; returns how many were told.
+select app.deliver_invoice(:invoice_id::uuid);
+
+-- name: deliver_credit_notes
+-- Tells the admins of organizations of credit notes that nobody told them of; returns how many were sent.
+select app.deliver_credit_notes(:limit);
+
+-- name: mark_overdue
+-- Marks invoices whose due date has passed; returns how many.
+select app.mark_overdue(:limit);
+
+-- name: usage_is_folded
+-- Whether the usage of the month that a subscription's next bill counts is folded.
+select app.usage_is_folded(s.organization_id, s.next_billing_at) from subscriptions s where s.id = :subscription_id::uuid;
 
 -- name: find_legal_entity -> LegalEntity
 -- Who sells.
@@ -86,6 +103,76 @@ update legal_entities set
 where id = :legal_entity_id
 returning id, is_specimen, name, org_number, vat_registered, in_business_register, address, postal_code, city, country,
   email, phone, website, bank_account, iban, bic, payment_days;
+
+-- name: credit_invoice
+-- Credits an issued invoice, all of it or a part; returns the credit note's id.
+select app.credit_invoice(:invoice_id::uuid, :reason, :lines::jsonb, null, :amount::numeric);
+
+-- name: find_credit_note -> CreditNoteRow
+-- One credit note by its id or its number.
+select c.id, c.created_at, c.organization_id, c.invoice_id, i.invoice_number, c.credit_note_number, c.credit_note_date,
+  c.issued_at, c.reason, c.period_start, c.period_end, c.subtotal, c.tax_amount, c.total, c.currency,
+  c.line_items::text as line_items, c.tax_lines::text as tax_lines, c.seller, c.buyer, c.status, c.amount_allocated,
+  c.amount_open
+from credit_notes c join invoices i on i.organization_id = c.organization_id and i.id = c.invoice_id
+where c.id = :credit_note_id::uuid or c.credit_note_number = :credit_note_number::text;
+
+-- name: list_credit_notes_by_organization -> CreditNoteRow
+-- A page of credit notes (of one organization, of one invoice, or all), newest first.
+select c.id, c.created_at, c.organization_id, c.invoice_id, i.invoice_number, c.credit_note_number, c.credit_note_date,
+  c.issued_at, c.reason, c.period_start, c.period_end, c.subtotal, c.tax_amount, c.total, c.currency,
+  c.line_items::text as line_items, c.tax_lines::text as tax_lines, c.seller, c.buyer, c.status, c.amount_allocated,
+  c.amount_open
+from credit_notes c join invoices i on i.organization_id = c.organization_id and i.id = c.invoice_id
+where (:organization_id::uuid is null or c.organization_id = :organization_id::uuid)
+  and (:invoice_id::uuid is null or c.invoice_id = :invoice_id::uuid)
+  and (:after_created_at::timestamptz is null
+    or (c.created_at, c.id) < (:after_created_at::timestamptz, :after_id::uuid))
+order by c.created_at desc, c.id desc
+limit :limit;
+
+-- name: enter_payment
+-- Enters money that arrived and sets it off; returns the payment's id.
+select app.enter_payment(
+  :organization_id::uuid, :amount::numeric, :currency, :received_on::date, :reference, :method, :invoice_id::uuid
+);
+
+-- name: find_payment -> Payment
+-- One payment by its id.
+select id, created_at, organization_id, received_on, amount, currency, method, reference, amount_allocated, amount_open,
+  reversed_at, reversal_reason
+from payments
+where id = :payment_id::uuid;
+
+-- name: list_payments_by_organization -> Payment
+-- A page of payments (of one organization, of one invoice, or all), newest first.
+select p.id, p.created_at, p.organization_id, p.received_on, p.amount, p.currency, p.method, p.reference,
+  p.amount_allocated, p.amount_open, p.reversed_at, p.reversal_reason
+from payments p
+where (:organization_id::uuid is null or p.organization_id = :organization_id::uuid)
+  and (:invoice_id::uuid is null or p.id in (
+    select a.payment_id from allocations a where a.invoice_id = :invoice_id::uuid
+  ))
+  and (:after_created_at::timestamptz is null
+    or (p.created_at, p.id) < (:after_created_at::timestamptz, :after_id::uuid))
+order by p.created_at desc, p.id desc
+limit :limit;
+
+-- name: reverse_payment
+-- Takes a payment back.
+select app.reverse_payment(:payment_id::uuid, :reason);
+
+-- name: allocate
+-- Sets a payment or a credit note off against an invoice; returns how much.
+select app.allocate(:invoice_id::uuid, :payment_id::uuid, :credit_note_id::uuid, :amount::numeric);
+
+-- name: list_allocations_by_invoice -> Allocation
+-- What settled an invoice, oldest first.
+select a.id, a.created_at, a.organization_id, a.invoice_id, i.invoice_number, a.payment_id, a.credit_note_id, a.amount
+from allocations a join invoices i on i.organization_id = a.organization_id and i.id = a.invoice_id
+where a.invoice_id = :invoice_id::uuid
+order by a.id
+limit :limit;
 
 -- name: list_impression_months_by_organization -> ImpressionMonth
 -- Months of impressions that begin before a moment, latest first.

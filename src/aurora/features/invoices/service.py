@@ -24,6 +24,8 @@ from aurora.features.invoices.model import (
 )
 
 DEFAULT_SELLER = "default"
+DELIVER_BATCH = 500
+OVERDUE_BATCH = 10_000
 
 
 async def get_invoice(conn: Connection, which: UUID | str) -> Invoice:
@@ -62,12 +64,22 @@ async def preview_bill(conn: Connection, organization_id: UUID) -> list[BillLine
 
 async def render_invoice(invoice: Invoice, language: Language) -> bytes:
     """Return an invoice as PDF/A-3b; the same invoice gives the same bytes."""
-    return await invoice_pdf_async(_snapshot(invoice), language)
+    return await invoice_pdf_async(snapshot_of(invoice), language)
 
 
 async def deliver_invoice(conn: Connection, invoice_id: UUID) -> int:
-    """Tell the organization's admins that an invoice was issued; return how many were told."""
-    return await store.notify_of_invoice(conn, invoice_id) or 0
+    """Tell the organization's admins of an invoice, and mark it sent; return how many were told."""
+    return await store.deliver_invoice(conn, invoice_id)
+
+
+async def deliver_credit_notes(conn: Connection) -> int:
+    """Tell admins of a bounded number of credit notes; return how many were sent."""
+    return await store.deliver_credit_notes(conn, DELIVER_BATCH)
+
+
+async def mark_overdue(conn: Connection) -> int:
+    """Mark a bounded number of invoices whose due date has passed; return how many."""
+    return await store.mark_overdue(conn, OVERDUE_BATCH)
 
 
 async def get_seller(conn: Connection) -> LegalEntity:
@@ -97,10 +109,14 @@ async def enter_seller(conn: Connection, **changes: object) -> LegalEntity:
     return await store.update_legal_entity(conn, **fields)
 
 
-def _snapshot(invoice: Invoice) -> dict[str, Any]:
-    """Return the invoice as the document wants it: plain mappings, Decimals, and dates."""
+def snapshot_of(invoice: Any) -> dict[str, Any]:
+    """Return an invoice as the document wants it: plain mappings, Decimals, and dates.
+
+    Args:
+        invoice: An Invoice, or what has most of its fields, such as a CreditNote.
+    """
     snapshot: dict[str, Any] = {
-        field: getattr(invoice, field)
+        field: getattr(invoice, field, None)
         for field in (
             "invoice_number",
             "status",

@@ -57,6 +57,7 @@ create index credit_notes_organization_id_created_at_idx on credit_notes (organi
 create index credit_notes_legal_entity_id_idx on credit_notes (legal_entity_id);
 -- What is still owed to a customer; empty for most, so asking at every issue costs nothing.
 create index credit_notes_open_idx on credit_notes (organization_id) where amount_allocated < total;
+create index credit_notes_issued_at_idx on credit_notes (issued_at) where status = 'issued';
 alter table credit_notes enable row level security;
 comment on table credit_notes is
   'Corrections of issued invoices, with a number of their own; amounts are positive. Never changed, never deleted.';
@@ -111,3 +112,20 @@ create index allocations_credit_note_idx on allocations (organization_id, credit
 alter table allocations enable row level security;
 comment on table allocations is
   'Which payment or credit note settled how much of which invoice; append-only, a negative row takes one back.';
+
+create table billed_months (
+  subscription_id uuid not null,
+  billed_at timestamptz not null,
+  organization_id uuid not null,
+  period_start timestamptz not null,
+  billable bigint not null,
+  constraint billed_months_pkey primary key (subscription_id, billed_at),
+  constraint billed_months_subscription_fkey foreign key (organization_id, subscription_id)
+    references subscriptions (organization_id, id) on delete restrict,
+  constraint billed_months_period_check check (billed_at > period_start),
+  constraint billed_months_billable_check check (billable >= 0)
+);
+create index billed_months_subscription_idx on billed_months (organization_id, subscription_id);
+alter table billed_months enable row level security;
+comment on table billed_months is
+  'How many billable impressions the bill of a month counted, and its corrections since: what comes later is the difference.';

@@ -4,20 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
-from aurora.db.queries import fetch_all, fetch_one, fetch_optional, fetch_value, load_queries
+from psycopg.types.json import Jsonb
+
+from aurora.db.queries import (
+    execute,
+    fetch_all,
+    fetch_one,
+    fetch_optional,
+    fetch_value,
+    load_queries,
+)
 from aurora.db.transaction import Connection
 from aurora.features.invoices.model import (
+    Allocation,
     BillLine,
+    CreditNote,
+    CreditNoteRow,
     ImpressionMonth,
     Invoice,
     InvoiceRow,
     LegalEntity,
     MonthKind,
+    Payment,
 )
 
 QUERIES = load_queries(__package__)
+
+MAX_ALLOCATIONS_LISTED = 1_000
 
 
 async def claim_due(
@@ -101,12 +118,30 @@ async def list_invoices(
     return [row.parsed() for row in rows]
 
 
-async def notify_of_invoice(conn: Connection, invoice_id: UUID) -> int | None:
-    """Tell the organization's admins, once; return how many were told, None without an invoice."""
-    told: int | None = await fetch_value(
-        conn, QUERIES["insert_notification_of_invoice"], invoice_id=invoice_id
-    )
+async def deliver_invoice(conn: Connection, invoice_id: UUID) -> int:
+    """Tell the organization's admins, once, and mark it sent; return how many were told."""
+    told: int = await fetch_value(conn, QUERIES["deliver_invoice"], invoice_id=invoice_id)
     return told
+
+
+async def deliver_credit_notes(conn: Connection, limit: int) -> int:
+    """Tell admins of credit notes that nobody told them of; return how many were sent."""
+    sent: int = await fetch_value(conn, QUERIES["deliver_credit_notes"], limit=limit)
+    return sent
+
+
+async def mark_overdue(conn: Connection, limit: int) -> int:
+    """Mark invoices whose due date has passed; return how many."""
+    marked: int = await fetch_value(conn, QUERIES["mark_overdue"], limit=limit)
+    return marked
+
+
+async def is_folded(conn: Connection, subscription_id: UUID) -> bool:
+    """Return whether the usage that a subscription's next bill counts is folded."""
+    folded: bool = await fetch_value(
+        conn, QUERIES["usage_is_folded"], subscription_id=subscription_id
+    )
+    return folded
 
 
 async def find_legal_entity(conn: Connection, legal_entity_id: str) -> LegalEntity | None:
@@ -119,6 +154,125 @@ async def find_legal_entity(conn: Connection, legal_entity_id: str) -> LegalEnti
 async def update_legal_entity(conn: Connection, **fields: object) -> LegalEntity:
     """Enter the real seller; fields are those of the query."""
     return await fetch_one(conn, QUERIES["update_legal_entity"], LegalEntity, **fields)
+
+
+async def credit_invoice(
+    conn: Connection,
+    invoice_id: UUID,
+    reason: str,
+    lines: list[dict[str, Any]] | None,
+    amount: Decimal | None,
+) -> UUID:
+    """Credit an issued invoice; return the credit note's id."""
+    credited: UUID = await fetch_value(
+        conn,
+        QUERIES["credit_invoice"],
+        invoice_id=invoice_id,
+        reason=reason,
+        lines=None if lines is None else Jsonb(lines),
+        amount=amount,
+    )
+    return credited
+
+
+async def find_credit_note(conn: Connection, which: UUID | str) -> CreditNote | None:
+    """Return one credit note by id or number, if the caller may see it."""
+    row = await fetch_optional(
+        conn,
+        QUERIES["find_credit_note"],
+        CreditNoteRow,
+        credit_note_id=which if isinstance(which, UUID) else None,
+        credit_note_number=None if isinstance(which, UUID) else which,
+    )
+    return None if row is None else row.parsed()
+
+
+async def list_credit_notes(
+    conn: Connection,
+    organization_id: UUID | None,
+    invoice_id: UUID | None,
+    *,
+    after: tuple[datetime, UUID] | None,
+    limit: int,
+) -> list[CreditNote]:
+    """Return up to `limit` credit notes, newest first, after the given place."""
+    created_at, note_id = after or (None, None)
+    rows = await fetch_all(
+        conn,
+        QUERIES["list_credit_notes_by_organization"],
+        CreditNoteRow,
+        organization_id=organization_id,
+        invoice_id=invoice_id,
+        after_created_at=created_at,
+        after_id=note_id,
+        limit=limit,
+    )
+    return [row.parsed() for row in rows]
+
+
+async def enter_payment(conn: Connection, **fields: Any) -> UUID:
+    """Enter money that arrived and set it off; fields are those of the query."""
+    entered: UUID = await fetch_value(conn, QUERIES["enter_payment"], **fields)
+    return entered
+
+
+async def find_payment(conn: Connection, payment_id: UUID) -> Payment | None:
+    """Return one payment, if the caller may see it."""
+    return await fetch_optional(conn, QUERIES["find_payment"], Payment, payment_id=payment_id)
+
+
+async def list_payments(
+    conn: Connection,
+    organization_id: UUID | None,
+    invoice_id: UUID | None,
+    *,
+    after: tuple[datetime, UUID] | None,
+    limit: int,
+) -> list[Payment]:
+    """Return up to `limit` payments, newest first, after the given place."""
+    created_at, payment_id = after or (None, None)
+    return await fetch_all(
+        conn,
+        QUERIES["list_payments_by_organization"],
+        Payment,
+        organization_id=organization_id,
+        invoice_id=invoice_id,
+        after_created_at=created_at,
+        after_id=payment_id,
+        limit=limit,
+    )
+
+
+async def reverse_payment(conn: Connection, payment_id: UUID, reason: str) -> None:
+    """Take a payment back."""
+    await execute(conn, QUERIES["reverse_payment"], payment_id=payment_id, reason=reason)
+
+
+async def allocate(
+    conn: Connection,
+    invoice_id: UUID,
+    payment_id: UUID | None,
+    credit_note_id: UUID | None,
+    amount: Decimal | None,
+) -> Decimal:
+    """Set a payment or a credit note off against an invoice; return how much."""
+    allocated: Decimal = await fetch_value(
+        conn,
+        QUERIES["allocate"],
+        invoice_id=invoice_id,
+        payment_id=payment_id,
+        credit_note_id=credit_note_id,
+        amount=amount,
+    )
+    return allocated
+
+
+async def list_allocations(conn: Connection, invoice_id: UUID) -> list[Allocation]:
+    """Return what settled an invoice, oldest first, at most `MAX_ALLOCATIONS_LISTED`."""
+    query = QUERIES["list_allocations_by_invoice"]
+    return await fetch_all(
+        conn, query, Allocation, invoice_id=invoice_id, limit=MAX_ALLOCATIONS_LISTED
+    )
 
 
 async def list_impression_months(

@@ -1,6 +1,6 @@
 -- Where a subscription's billing stands: moving past a moment, ending trials, redeeming coupons.
 
-create or replace function app.advance_subscription(p_subscription public.subscriptions) returns void
+create or replace function app.advance_subscription(p_subscription public.subscriptions, p_lines jsonb) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -10,11 +10,10 @@ declare
   v_terms public.subscription_terms := app.terms_at(p_subscription.id, greatest(v_at, app.now()));
   v_period record;
 begin
-  perform app.record_coupon_uses(p_subscription, v_at);
+  perform app.record_coupon_uses(p_subscription, v_at, p_lines);
   update public.subscription_adjustments a set billed_at = v_at
   where a.id in (
-    select (b.facts ->> 'adjustment_id')::uuid
-    from public.calculate_monthly_bill(p_subscription.organization_id, v_at) b where b.kind in ('credit', 'charge')
+    select (l #>> '{facts,adjustment_id}')::uuid from jsonb_array_elements(p_lines) l where l ->> 'kind' in ('credit', 'charge')
   ) and a.billed_at is null;
   select * into strict v_period from app.fee_period(v_terms, v_at);
   update public.subscriptions s set
@@ -32,26 +31,24 @@ begin
   where s.id = p_subscription.id;
 end
 $$;
-comment on function app.advance_subscription(public.subscriptions) is
-  'Moves a subscription past the billing moment that was just billed: scheduled terms begin, a cancelled one ends.';
+comment on function app.advance_subscription(public.subscriptions, jsonb) is
+  'Moves a subscription past the billing moment whose bill has these lines: scheduled terms begin, a cancelled one ends.';
 
-create or replace function app.record_coupon_uses(p_subscription public.subscriptions, p_at timestamptz) returns void
+create or replace function app.record_coupon_uses(
+  p_subscription public.subscriptions, p_at timestamptz, p_lines jsonb
+) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if not exists (
-    select from public.coupon_redemptions r where r.subscription_id = p_subscription.id and r.starts_at <= p_at
-  ) then
-    return;
-  end if;
   insert into public.coupon_uses (organization_id, subscription_id, redemption_id, billed_at, amount)
-  select p_subscription.organization_id, p_subscription.id, (b.facts ->> 'redemption_id')::uuid, p_at, sum(-b.amount)
-  from public.calculate_monthly_bill(p_subscription.organization_id, p_at) b
-  where b.kind = 'discount' group by 3
+  select p_subscription.organization_id, p_subscription.id, (l #>> '{facts,redemption_id}')::uuid, p_at,
+    sum(-(l ->> 'amount')::numeric)
+  from jsonb_array_elements(p_lines) l
+  where l ->> 'kind' = 'discount' group by 3
   on conflict do nothing;
 end
 $$;
-comment on function app.record_coupon_uses(public.subscriptions, timestamptz) is
+comment on function app.record_coupon_uses(public.subscriptions, timestamptz, jsonb) is
   'Remembers what the coupons took off the bill of a moment.';
 
 create or replace function app.trial_end(p_subscription public.subscriptions) returns timestamptz

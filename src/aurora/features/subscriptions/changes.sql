@@ -98,7 +98,7 @@ declare
 begin
   -- Charged by an earlier change, or by the bill of the moment at which the fee's period began.
   select * into v_charge from public.subscription_adjustments a
-  where a.subscription_id = p_subscription.id and a.kind = 'charge'
+  where a.subscription_id = p_subscription.id and a.kind = 'charge' and a.reason <> 'late_usage'
     and a.period_start = p_terms.starts_at and a.period_end > p_at
   order by a.created_at desc, a.id desc limit 1;
   if found then

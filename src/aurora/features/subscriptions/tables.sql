@@ -69,7 +69,7 @@ create table subscriptions (
   constraint subscriptions_features_check check (jsonb_typeof(features) = 'object'),
   constraint subscriptions_metadata_check check (jsonb_typeof(metadata) = 'object')
 );
-create index subscriptions_next_billing_at_idx on subscriptions (next_billing_at)
+create index subscriptions_next_billing_at_idx on subscriptions (next_billing_at, id)
   where status in ('active', 'past_due', 'paused');
 create index subscriptions_trial_ends_at_idx on subscriptions (trial_ends_at) where status = 'trialing';
 create index subscriptions_plan_id_idx on subscriptions (plan_id, plan_version);
@@ -143,7 +143,7 @@ create table subscription_adjustments (
   constraint subscription_adjustments_subscription_fkey foreign key (organization_id, subscription_id)
     references subscriptions (organization_id, id) on delete restrict,
   constraint subscription_adjustments_kind_check check (kind in ('credit', 'charge')),
-  constraint subscription_adjustments_reason_check check (reason in ('change', 'pause', 'resume')),
+  constraint subscription_adjustments_reason_check check (reason in ('change', 'pause', 'resume', 'late_usage')),
   constraint subscription_adjustments_amount_check
     check (amount >= 0 and quantity > 0 and unit_price >= 0 and base_quantity > 0),
   constraint subscription_adjustments_period_check check (period_end > period_start),
@@ -159,7 +159,7 @@ comment on table subscription_adjustments is
   'What a change within a paid period gives back (credit) and asks for (charge); amounts are positive.';
 comment on column subscription_adjustments.billed_at is
   'The billing moment whose bill holds it; null: the next one, unless a document of its own comes first.';
-comment on column subscription_adjustments.settled_at is 'When it became a credit note or an invoice of its own.';
+comment on column subscription_adjustments.settled_at is 'When it became a credit note; it comes with no bill any more.';
 
 create table coupon_redemptions (
   id uuid primary key default gen_random_uuid(),

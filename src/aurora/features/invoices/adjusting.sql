@@ -1,0 +1,191 @@
+-- What a change gives back becomes a credit note at once; what came late is billed at the price of its time.
+
+create or replace function app.find_charged_line(p_adjustment public.subscription_adjustments)
+returns table (invoice_id uuid, line integer, language text)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_source constant jsonb := p_adjustment.facts -> 'source';
+  v_at timestamptz := (v_source ->> 'billed_at')::timestamptz;
+begin
+  if v_source ->> 'adjustment_id' is not null then
+    select a.billed_at into v_at from public.subscription_adjustments a where a.id = (v_source ->> 'adjustment_id')::uuid;
+  end if;
+  -- Only a line that can still give back so much: who credited the invoice by hand has given it already.
+  return query
+  select i.id, (l ->> 'line')::integer, i.language
+  from public.invoices i cross join lateral jsonb_array_elements(app.creditable_lines(i)) l
+  where i.organization_id = p_adjustment.organization_id and i.subscription_id = p_adjustment.subscription_id
+    and i.billed_at = v_at and i.status not in ('draft', 'void')
+    and case when v_source ->> 'adjustment_id' is not null then l #>> '{facts,adjustment_id}' = v_source ->> 'adjustment_id'
+      else l ->> 'kind' = coalesce(v_source ->> 'line_kind', 'fee') end
+    and (l ->> 'amount')::numeric >= p_adjustment.amount
+  limit 1;
+end
+$$;
+comment on function app.find_charged_line(public.subscription_adjustments) is
+  'The line of an issued invoice that charged what an adjustment gives back; no row where there is none with so much left.';
+
+create or replace function app.credit_reason(p_reason text, p_language text) returns text
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+  select case p_reason
+    when 'pause' then case p_language when 'en' then 'Subscription paused' else 'Abonnementet er satt på pause' end
+    when 'late_usage' then case p_language when 'en' then 'Usage corrected' else 'Korrigert forbruk' end
+    else case p_language when 'en' then 'Subscription changed' else 'Abonnementet er endret' end
+  end
+$$;
+comment on function app.credit_reason(text, text) is 'What a credit note says of why it was made, in the invoice''s language.';
+
+create or replace function app.settle_credit() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_charged record;
+  v_note uuid;
+begin
+  select * into v_charged from app.find_charged_line(new);
+  -- What was never invoiced is not credited: the bill that asks for it gives it back as well.
+  if not found then
+    return new;
+  end if;
+  v_note := app.credit_invoice(
+    v_charged.invoice_id, app.credit_reason(new.reason, v_charged.language),
+    jsonb_build_array(jsonb_build_object(
+      'line', v_charged.line, 'amount', new.amount, 'description', new.description,
+      'period_start', (new.period_start at time zone 'Europe/Oslo')::date,
+      'period_end', greatest((new.period_end at time zone 'Europe/Oslo')::date - 1, (new.period_start at time zone 'Europe/Oslo')::date),
+      'facts', new.facts || jsonb_build_object('adjustment_id', new.id)
+    ))
+  );
+  new.billed_at := null;
+  new.settled_at := app.now();
+  new.facts := new.facts || jsonb_build_object('credit_note_id', v_note);
+  return new;
+end
+$$;
+comment on function app.settle_credit() is
+  'Trigger: what a change gives back of an invoice becomes a credit note of it in the same transaction.';
+
+create or replace trigger subscription_adjustments_settle_credit before insert on subscription_adjustments
+  for each row when (new.kind = 'credit' and new.settled_at is null) execute function app.settle_credit();
+
+create or replace function app.credit_what_is_over(p_subscription public.subscriptions, p_at timestamptz) returns numeric
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_open public.subscription_adjustments;
+  v_invoice public.invoices;
+  v_left numeric;
+  v_part numeric;
+  v_credited numeric := 0;
+begin
+  for v_open in
+    select * from public.subscription_adjustments a
+    where a.subscription_id = p_subscription.id and a.kind = 'credit' and a.billed_at is null and a.settled_at is null
+    order by a.created_at, a.id
+  loop
+    v_left := v_open.amount;
+    for v_invoice in
+      select * from public.invoices i
+      where i.organization_id = p_subscription.organization_id and i.subscription_id = p_subscription.id
+        and i.currency = p_subscription.currency and i.status not in ('draft', 'void') and i.amount_credited < i.total
+      order by i.billed_at desc, i.id for no key update
+    loop
+      v_part := least(v_left, (
+        select sum((l ->> 'amount')::numeric) from jsonb_array_elements(app.creditable_lines(v_invoice)) l));
+      continue when coalesce(v_part, 0) <= 0;
+      perform app.credit_invoice(v_invoice.id, app.credit_reason(v_open.reason, v_invoice.language), p_amount => v_part);
+      v_left := v_left - v_part;
+      v_credited := v_credited + v_part;
+      exit when v_left = 0;
+    end loop;
+    -- More than was ever invoiced is nothing that could be given back.
+    update public.subscription_adjustments a set settled_at = app.now(),
+      facts = a.facts || jsonb_build_object('credited', v_open.amount - v_left, 'settled_with', p_at)
+    where a.id = v_open.id;
+  end loop;
+  return v_credited;
+end
+$$;
+comment on function app.credit_what_is_over(public.subscriptions, timestamptz) is
+  'Turns open credits that a bill is too small for into credit notes of the newest invoices; returns how much without VAT.';
+
+create or replace function app.billed_usage(p_subscription public.subscriptions, p_at timestamptz) returns numeric
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce((
+    select sum((l ->> 'amount')::numeric) from public.invoices i, jsonb_array_elements(i.line_items) l
+    where i.organization_id = p_subscription.organization_id and i.subscription_id = p_subscription.id
+      and i.billed_at = p_at and i.status <> 'void' and l #> '{facts,usage}' is not null and l #> '{facts,moment}' is null
+  ), 0) + coalesce((
+    select sum(case a.kind when 'charge' then a.amount else -a.amount end) from public.subscription_adjustments a
+    where a.organization_id = p_subscription.organization_id and a.subscription_id = p_subscription.id
+      and a.reason = 'late_usage' and (a.facts ->> 'moment')::timestamptz = p_at
+  ), 0)
+$$;
+comment on function app.billed_usage(public.subscriptions, timestamptz) is
+  'What was asked for the usage of the month that ended at a moment, with what was corrected since; without VAT.';
+
+create or replace function app.record_billed_month(p_subscription public.subscriptions) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_from constant timestamptz := app.billing_moment(
+    p_subscription.billing_anchor, p_subscription.months_billed - 1, p_subscription.time_zone);
+begin
+  -- Before the first moment nothing was sold that could be counted.
+  insert into public.billed_months (subscription_id, billed_at, organization_id, period_start, billable)
+  values (p_subscription.id, p_subscription.next_billing_at, p_subscription.organization_id, v_from,
+    case when p_subscription.months_billed = 0 then 0
+      else app.count_billable(p_subscription.organization_id, v_from, p_subscription.next_billing_at) end)
+  on conflict (subscription_id, billed_at) do update set billable = excluded.billable;
+end
+$$;
+comment on function app.record_billed_month(public.subscriptions) is
+  'Remembers how many billable impressions the bill that is made now counts.';
+
+create or replace function app.adjust_late_usage(p_subscription public.subscriptions) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_month public.billed_months;
+  v_counted bigint;
+  v_delta numeric;
+  v_adjusted integer := 0;
+begin
+  -- An event may come 35 days late: the two months before the one that is billed now.
+  for v_month in
+    select * from public.billed_months m
+    where m.subscription_id = p_subscription.id and m.billed_at < p_subscription.next_billing_at and m.billed_at >= app.billing_moment(
+      p_subscription.billing_anchor, greatest(1, p_subscription.months_billed - 2), p_subscription.time_zone)
+    order by m.billed_at
+  loop
+    v_counted := app.count_billable(p_subscription.organization_id, v_month.period_start, v_month.billed_at);
+    continue when v_counted = v_month.billable;
+    update public.billed_months m set billable = v_counted
+    where m.subscription_id = v_month.subscription_id and m.billed_at = v_month.billed_at;
+    -- By the terms of that time, which subscription_terms keep: the price is the one it was sold at.
+    v_delta := coalesce((
+        select sum(b.amount) from app.bill_usage(p_subscription, v_month.period_start, v_month.billed_at) b
+      ), 0) - app.billed_usage(p_subscription, v_month.billed_at);
+    continue when v_delta = 0;
+    insert into public.subscription_adjustments (
+      organization_id, subscription_id, kind, reason, description, quantity, unit, unit_price, amount, currency,
+      period_start, period_end, facts
+    ) values (
+      p_subscription.organization_id, p_subscription.id, case when v_delta > 0 then 'charge' else 'credit' end, 'late_usage',
+      format(case when v_delta > 0 then '%s: usage that came late' else '%s: usage corrected' end, p_subscription.plan_name),
+      1, 'unit', abs(v_delta), abs(v_delta), p_subscription.currency, v_month.period_start, v_month.billed_at,
+      jsonb_build_object('moment', v_month.billed_at,
+        'usage', jsonb_build_object('organization_id', p_subscription.organization_id, 'from', v_month.period_start,
+          'to', v_month.billed_at, 'billable', v_counted, 'billed', v_month.billable),
+        'source', jsonb_build_object('adjustment_id', null, 'billed_at', v_month.billed_at, 'line_kind', 'overage'))
+    );
+    v_adjusted := v_adjusted + 1;
+  end loop;
+  return v_adjusted;
+end
+$$;
+comment on function app.adjust_late_usage(public.subscriptions) is
+  'Adjusts months that were billed for usage that came or was taken back since, at the price of their time; returns how many.';

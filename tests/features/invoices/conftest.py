@@ -1,0 +1,42 @@
+"""The application before an HTTP client, and the command line, on the test's database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+from psycopg.conninfo import make_conninfo
+from tests.conftest import LOGIN_ROLE
+from tests.features.organizations.conftest import code_of, house
+from typer.testing import CliRunner
+
+from aurora.apps.cli import main as command_line
+from aurora.integrations.terminal import Terminal
+
+__all__ = ["code_of", "house"]
+
+Said = tuple[int, Any]
+
+
+@pytest.fixture
+def aurora(database: str) -> Callable[..., Said]:
+    """Run a command: its exit code, and what it said, parsed where --json was asked for."""
+    if not command_line.app.registered_groups:
+        command_line._add_groups()
+    dsn = make_conninfo(database, user=LOGIN_ROLE)
+
+    def said(*arguments: str, stdin: str | None = None) -> Said:
+        terminal = Terminal(connect=lambda: nullcontext(dsn))
+        # The callback reads the machine's settings; the groups below it need the terminal alone.
+        group, *rest = arguments
+        found = next(g for g in command_line.app.registered_groups if g.name == group)
+        assert found.typer_instance is not None
+        done = CliRunner().invoke(found.typer_instance, rest, obj=terminal, input=stdin)
+        if done.exit_code == 0 and "--json" in rest:
+            return 0, json.loads(done.stdout)
+        return done.exit_code, done.output
+
+    return said
