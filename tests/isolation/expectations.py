@@ -231,7 +231,6 @@ FUNCTIONS |= dict.fromkeys(
         "app.bill_discounts",
         "app.bill_fee",
         "app.bill_usage",
-        "app.billed_usage",
         "app.change_lines",
         "app.change_plan",
         "app.check_model_tiers",
