@@ -41,6 +41,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
         "latency.sql",
         "logic.sql",
         "corrections.sql",
+        "adopting.sql",
         "folding.sql",
         "rollups.sql",
         "retaining.sql",

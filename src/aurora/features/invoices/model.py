@@ -206,7 +206,7 @@ class ImpressionMonth:
         billable: Those that count.
         included: None where nothing limits them; so is `overage`.
         usage_amount: What billable impressions come to now; of a billing period only.
-        billed_amount: What issued invoices ask for them; None until the period is billed.
+        billed_amount: What was asked for them, with what was corrected since; None until then.
     """
 
     period_start: datetime
@@ -221,7 +221,7 @@ class ImpressionMonth:
 
     @property
     def pending_amount(self) -> Decimal | None:
-        """Return what came or was taken back after the period was billed; no invoice holds it."""
+        """Return what came or was taken back since; the next bill corrects it."""
         if self.usage_amount is None or self.billed_amount is None:
             return None
         return self.usage_amount - self.billed_amount
