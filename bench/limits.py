@@ -26,11 +26,11 @@ from bench.rig.hammer import Task, ideal, make_time_pass, moments, start, worst
 from bench.rig.measure import median, print_result
 from bench.rig.server import Bench, a_database
 
+from aurora.core.ratelimits import WINDOW_S
 from aurora.db.pool import open_pool
 from aurora.features.gate.model import VerifyRequest
 from aurora.features.gate.service import Gate
 from aurora.features.limits.limiter import steady_s
-from aurora.features.limits.model import WINDOW_S
 from aurora.features.limits.taking import Limits
 
 LIMIT: Final = 10_000

@@ -241,6 +241,13 @@ async def sign_up(server: Aurora, **key: Any) -> Customer:
     return Customer(organization["id"], made["id"], made["key"])
 
 
+async def slug_of(server: Aurora, customer: Customer) -> str:
+    """How commands name the organization."""
+    async with server.client() as operator:
+        slug: str = (await operator.get(f"/v1/organizations/{customer.id}")).json()["slug"]
+    return slug
+
+
 def problem_of(response: httpx.Response) -> dict[str, Any]:
     """The problem document of a refusal, which must be a 4xx and whole (RFC 9457)."""
     assert 400 <= response.status_code < 500, (response.status_code, response.text)

@@ -160,7 +160,7 @@ def test_billing_makes_invoices_that_are_listed_shown_and_printed(
     assert (line["kind"], line["amount"]) == ("fee", "3500.00")
     run = ("billing", "run", "--as-of", str(today - timedelta(days=1)), "--org", slug)
     rehearsed = aurora.json(*run, "--dry-run")
-    assert set(rehearsed) == {"as_of", "dry_run", "issued", "nothing_owed", "failed"}
+    assert set(rehearsed) == {"as_of", "dry_run", "issued", "nothing_owed", "failed", "waiting"}
     assert (rehearsed["dry_run"], len(rehearsed["issued"])) == (True, 1)
     assert aurora.json("invoice", "list", "--org", slug) == []
     (issued,) = aurora.json(*run)["issued"]

@@ -84,6 +84,54 @@ async def test_the_example_does_what_its_readme_says(
     assert waiting_in(tmp_path) == 0
 
 
+FLAT = """
+import signal, sys, threading
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIServer, make_server
+from examples.forecast.flat import app
+
+class Threads(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+server = make_server("127.0.0.1", 0, app, server_class=Threads)
+signal.signal(signal.SIGINT, lambda *_: threading.Thread(target=server.shutdown).start())
+print(server.server_port, flush=True)
+server.serve_forever()
+app.close()
+"""
+
+
+async def test_the_example_for_wsgi_verifies_and_meters(
+    server: Aurora, customer: Customer, tmp_path: Path
+) -> None:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "AURORA_URL": server.address,
+        "AURORA_TOKEN": server.token,
+        "AURORA_SPOOL": str(tmp_path / "spool.db"),
+    }
+    running = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", FLAT), cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    assert running.stdout is not None
+    try:
+        address = f"http://127.0.0.1:{int(await running.stdout.readline())}"
+        async with httpx.AsyncClient(base_url=address, timeout=30) as reader:
+            good = await reader.get("/tromso", headers={"x-api-key": customer.key})
+            assert good.json() == {"place": "/tromso", "for_organization": customer.id}
+            assert "ratelimit" in good.headers
+            missing = await reader.get("/tromso")
+            assert (missing.status_code, missing.json()["code"]) == (401, "key_missing")
+    finally:
+        running.send_signal(signal.SIGINT)
+        async with asyncio.timeout(START_TIMEOUT_S):
+            assert await running.wait() == 0
+    async with AsyncAurora(server.address, server.token) as aurora:
+        totals = (await aurora.usage.summary(customer.id)).totals
+    assert (totals.requests, totals.billable_impressions) == (1, 1)
+    assert waiting_in(tmp_path) == 0
+
+
 async def test_a_killed_application_loses_nothing_it_answered(
     server: Aurora, customer: Customer, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Final, cast
 import msgspec
 import psycopg
 
-from aurora.client.backend import UNAVAILABLE, Away, BatchRefused
+from aurora.client.backend import UNAVAILABLE, Away, BatchRefused, Plan
 from aurora.client.model import Question, Receipt, Verdict
 from aurora.core.errors import AuroraError
 from aurora.db.pool import open_pool
@@ -27,7 +27,8 @@ class InProcess:
     """How the middleware reaches Aurora without a network but PostgreSQL's.
 
     Keys are remembered under the same lease as in Aurora's own processes, and their limits are
-    leased from the same windows, so that what is revoked or used up is so here too.
+    leased from the same windows, so that what is revoked or used up is so here too. Events are
+    committed by a child process, `aurora.client.sending`.
 
     Args:
         dsn: The application's login (AURORA_DATABASE_URL); not the schema's owner.
@@ -41,6 +42,10 @@ class InProcess:
     def __repr__(self) -> str:
         """Show nothing of the login."""
         return "InProcess(…)"
+
+    def plan(self) -> Plan | None:
+        """Return how events are committed beside the application, and not in its turns."""
+        return Plan("aurora.apps.in_process:InProcessRecorder", {"dsn": self._dsn})
 
     def verifier(self) -> InProcessVerifier:
         """Return a gate."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
+
+import msgspec
 
 from aurora.client.model import Question, Receipt, Verdict
 
@@ -83,8 +85,27 @@ class Recorder(Protocol):
         """Give back what was taken."""
 
 
+class Plan(msgspec.Struct):
+    """How a recorder is made in another process; its repr hides what it is made of.
+
+    Attributes:
+        factory: `module:name` of what makes it.
+        arguments: What that is called with.
+    """
+
+    factory: str
+    arguments: dict[str, Any]
+
+    def __repr__(self) -> str:
+        """Show what is made, and nothing secret."""
+        return f"Plan(factory={self.factory!r})"
+
+
 class Backend(Protocol):
     """How to reach Aurora."""
+
+    def plan(self) -> Plan | None:
+        """Return how a process of its own records, or None where a thread does."""
 
     def verifier(self) -> Verifier:
         """Return what decides about requests."""

@@ -15,21 +15,20 @@ import msgspec
 
 from aurora.client.backend import STATUS_OF
 from aurora.client.model import Limits, Question, Verdict
+from aurora.core import ratelimits
+from aurora.core.hops import Address, is_within, parse_address, right_most_untrusted
+from aurora.core.ratelimits import HeaderList
 
 WhenAway = Literal["refuse", "pass"]
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-HeaderList = list[tuple[bytes, bytes]]
 
 PROBLEM_TYPE: Final = "urn:aurora:problem:"
 PROBLEM_JSON: Final = b"application/problem+json"
-WINDOW_S: Final = 3_600
 MAX_KNOWN: Final = 100_000
 """Keys remembered for the time that Aurora is away."""
 KNOWN_S: Final = 3_600.0
 """Seconds since its last VALID during which a key passes while Aurora is away."""
 MAX_KEY: Final = 500
 MAX_ORIGIN: Final = 300
-MAX_HOPS: Final = 32
 
 KEY_MISSING: Final = Verdict(valid=False, code="KEY_MISSING")
 METERING_FULL: Final = Verdict(valid=False, code="METERING_FULL")
@@ -85,53 +84,25 @@ _NOTED: Final = frozenset(
 class Hops:
     """Which address a request comes from, behind declared proxies.
 
-    X-Forwarded-For is a list to which every proxy appends whom it was asked by, so only what one's
-    own proxies wrote can be believed: from the right, the first address that is none of theirs
-    (MDN, "X-Forwarded-For", Selecting an IP address).
-
     Args:
         trusted: Networks of one's own proxies; none means that the header is not read.
     """
 
     def __init__(self, trusted: Sequence[str]) -> None:
-        self._networks: list[Network] = [ipaddress.ip_network(each) for each in trusted]
+        self._networks = [ipaddress.ip_network(each) for each in trusted]
         self.is_needed = bool(self._networks)
-        self._is_trusted = lru_cache(maxsize=4_096)(self._find_trusted)
+        self._proxy = lru_cache(maxsize=4_096)(self._find_proxy)
 
     def address(self, peer: str | None, forwarded: str | None) -> str | None:
         """Return the right-most untrusted address, or the last known one where it ends before."""
-        if peer is None or forwarded is None or not self._is_trusted(peer):
+        proxy = None if peer is None or forwarded is None else self._proxy(peer)
+        if proxy is None or forwarded is None:
             return peer
-        last = peer
-        for hop in reversed(forwarded.rsplit(",", MAX_HOPS)):
-            address = _bare(hop.strip())
-            if address is None:
-                return last
-            last = address
-            if not self._is_trusted(address):
-                return address
-        return last
+        return str(right_most_untrusted(proxy, forwarded, self._networks))
 
-    def _find_trusted(self, text: str) -> bool:
-        try:
-            address = ipaddress.ip_address(text)
-        except ValueError:
-            return False
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return any(address in network for network in self._networks)
-
-
-def _bare(hop: str) -> str | None:
-    """Return an address without the port that some proxies write with it."""
-    if hop.startswith("["):
-        hop = hop[1:].partition("]")[0]
-    elif hop.count(":") == 1:
-        hop = hop.partition(":")[0]
-    try:
-        return str(ipaddress.ip_address(hop))
-    except ValueError:
-        return None
+    def _find_proxy(self, peer: str) -> Address | None:
+        address = parse_address(peer)
+        return address if address is not None and is_within(address, self._networks) else None
 
 
 class Known:
@@ -183,26 +154,16 @@ def locally_refused(key: str | None, origin: str | None) -> Verdict | None:
 
 
 def limit_fields(limits: Limits | None) -> HeaderList:
-    """Return RateLimit-Policy, RateLimit, and Retry-After as far as they are known.
-
-    draft-ietf-httpapi-ratelimit-headers-10, in RFC 9651's syntax; a retry in seconds.
-    """
-    fields: HeaderList = []
+    """Return RateLimit-Policy, RateLimit, and Retry-After as far as they are known."""
     if limits is None:
-        return fields
-    if limits.limit is not None:
-        fields.append((b"ratelimit-policy", _policy(limits.limit)))
-    if limits.remaining is not None:
-        state = b'"hourly";r=%d;t=%d' % (limits.remaining, limits.reset_s or 0)
-        fields.append((b"ratelimit", state))
-    if limits.retry_after_s is not None:
-        fields.append((b"retry-after", b"%d" % limits.retry_after_s))
-    return fields
-
-
-@lru_cache(maxsize=1_024)
-def _policy(per_hour: int) -> bytes:
-    return b'"hourly";q=%d;w=%d' % (per_hour, WINDOW_S)
+        return []
+    return ratelimits.limit_fields(
+        per_hour=limits.limit,
+        per_second=limits.per_second,
+        remaining=limits.remaining,
+        reset_s=limits.reset_s,
+        retry_after_s=limits.retry_after_s,
+    )
 
 
 def refusal(verdict: Verdict, instance: str) -> tuple[int, HeaderList, bytes]:

@@ -25,6 +25,7 @@ import msgspec
 from aurora.client.backend import Backend
 from aurora.client.model import UsageEvent
 from aurora.client.sender import Sender
+from aurora.client.sending import SenderProcess
 from aurora.client.spool import MAX_BYTES, Durability, Spool, SpoolFull
 
 log = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ class Meter:
         self._is_stopping = False
         self._is_full = False
         self._writer: threading.Thread | None = None
-        self._sender: Sender | None = None
+        self._sender: Sender | SenderProcess | None = None
         self._spool: Spool | None = None
 
     @property
@@ -131,7 +132,12 @@ class Meter:
                 return
             spool = Spool(self._path, durability=self.durability, max_bytes=self._max_bytes)
             self._spool = spool
-            self._sender = Sender(spool, self._backend.recorder())
+            plan = self._backend.plan()
+            self._sender = (
+                Sender(spool, self._backend.recorder())
+                if plan is None
+                else SenderProcess(spool, plan)
+            )
             self._sender.start()
             self._writer = threading.Thread(
                 target=self._write_forever,
@@ -161,7 +167,7 @@ class Meter:
             self._spool.close()
         self._writer = self._sender = self._spool = None
 
-    def _write_forever(self, spool: Spool, sender: Sender) -> None:
+    def _write_forever(self, spool: Spool, sender: Sender | SenderProcess) -> None:
         stopping = False
         while not stopping:
             self._something.wait(RECHECK_S if self._is_full else None)

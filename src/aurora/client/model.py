@@ -35,6 +35,7 @@ class Limits(msgspec.Struct, kw_only=True, frozen=True):
 
     Attributes:
         limit: Requests in any rolling hour.
+        per_second: Requests in any rolling second, where the key has such a limit.
         remaining: How many of them are left, at least.
         reset_s: Seconds until more are left.
         retry_after_s: Seconds after which asking again may succeed, where it was refused.
@@ -43,6 +44,7 @@ class Limits(msgspec.Struct, kw_only=True, frozen=True):
     """
 
     limit: int | None = None
+    per_second: int | None = None
     remaining: int | None = None
     reset_s: int | None = None
     retry_after_s: int | None = None

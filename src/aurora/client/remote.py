@@ -8,14 +8,14 @@ from typing import Final
 
 from aurora.client import calls
 from aurora.client.asynchronous import AsyncAurora
-from aurora.client.backend import UNAVAILABLE, Away, BatchRefused
+from aurora.client.backend import UNAVAILABLE, Away, BatchRefused, Plan
 from aurora.client.errors import CallFailed
 from aurora.client.model import MAX_QUESTIONS_PER_CALL, Question, Receipt, Verdict
 from aurora.client.retrying import Retrying
 
 VERIFY_TIMEOUT_S: Final = 2.0
 RECORD_TIMEOUT_S: Final = 30.0
-MAX_CALLS: Final = 4
+MAX_CALLS: Final = 2
 """Calls of verify under way; what is asked meanwhile goes together in the next."""
 MAX_WAITING: Final = 10_000
 AWAY_S: Final = 0.5
@@ -41,6 +41,10 @@ class Remote:
     def __repr__(self) -> str:
         """Show where Aurora is, and nothing secret."""
         return f"Remote({self._url!r})"
+
+    def plan(self) -> Plan | None:
+        """Return None: sending is waiting, mostly, and a thread can wait."""
+        return None
 
     def verifier(self) -> RemoteVerifier:
         """Return what asks `POST /v1/keys/verify`."""

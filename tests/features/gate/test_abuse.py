@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -18,9 +19,9 @@ from aurora.features.gate import abuse, decision, service, store
 from aurora.features.gate.abuse import FailureCaps
 from aurora.features.gate.cache import Cache
 from aurora.features.gate.errands import Errands
-from aurora.features.gate.model import FAILURES_PER_MINUTE, VerifyRequest
+from aurora.features.gate.model import FAILURES_PER_MINUTE, KeyRow, VerifyRequest
 from aurora.features.gate.service import Gate
-from aurora.features.keys.model import NewApiKey
+from aurora.features.keys.model import KeyRecord, NewApiKey
 from aurora.features.organizations.model import Organization
 
 PAGE = "https://www.hotel.example"
@@ -190,6 +191,57 @@ def test_what_is_remembered_of_keys_nobody_has_is_bounded() -> None:
     for digest in digests:
         unbounded.keep(digest, None, unbounded.generation)
     assert unbounded.unknown == 1_000
+
+
+def a_row(number: int) -> KeyRow:
+    """A key as the database has it."""
+    return KeyRow(
+        id=UUID(int=number),
+        organization_id=UUID(int=number % 7),
+        organization_status="active",
+        plan_id=None,
+        kind="secret",
+        environment="test",
+        scopes=[],
+        status="active",
+        not_before=None,
+        expires_at=None,
+        allowed_origins=[],
+        ip_whitelist=None,
+        rate_limit_tier="demo",
+        rate_limit_per_hour=1,
+        burst_per_second=None,
+    )
+
+
+@pytest.mark.parametrize("most", [1, 100, 1_000])
+def test_what_is_remembered_of_keys_is_bounded_and_the_one_used_last_stays(most: int) -> None:
+    cache = Cache(max_records=most)
+    # A record lives as long as somebody holds its organization's account.
+    kept = []
+    for number in range(3_000):
+        record = cache.compile(a_row(number))
+        cache.keep(b"%032d" % number, record, cache.generation)
+        kept.append(record)
+        assert len(cache) <= most
+        if number >= 1 and most >= 10:
+            assert cache.find(b"%032d" % 0) is kept[0]
+    assert cache.find(b"%032d" % 2_999) is kept[-1]
+    assert cache.find(b"%032d" % 1) is None
+
+
+def test_a_cache_that_forgets_in_the_order_of_arrival_loses_the_one_used_most() -> None:
+    class Arrival(Cache):
+        """The wrong version: being used changes nothing."""
+
+        def find(self, digest: bytes) -> KeyRecord | None:
+            return self._records.get(digest)
+
+    cache = Arrival(max_records=10)
+    for number in range(20):
+        cache.keep(b"%032d" % number, cache.compile(a_row(number)), cache.generation)
+        cache.find(b"%032d" % 0)
+    assert cache.find(b"%032d" % 0) is None
 
 
 async def row_of(database: str, key: NewApiKey) -> tuple[str, datetime | None]:

@@ -6,7 +6,7 @@ Two gates stand for two processes: each has its own pool, memory, and watch.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
@@ -22,10 +22,11 @@ from aurora.core import clock
 from aurora.db.pool import Pool, open_pool
 from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.gate import store
+from aurora.features.gate.cache import Cache
 from aurora.features.gate.model import VerifyRequest
 from aurora.features.gate.service import Gate
 from aurora.features.gate.watch import Watch, seconds
-from aurora.features.keys.model import NewApiKey
+from aurora.features.keys.model import KeyRecord, NewApiKey
 from aurora.features.keys.service import revoke_api_key, rotate_api_key, update_api_key
 
 LEASE_MS = 1_000
@@ -291,6 +292,41 @@ async def test_a_gate_without_a_lease_would_let_a_revoked_key_pass(stage: Stage)
     await asyncio.sleep(WITHIN_S)
     assert (await wrong.verify(stage.asked())).code == "VALID"
     assert (await stage.there.verify(stage.asked())).code == "REVOKED"
+
+
+class PlainTtl(Cache):
+    """The mutant that most write: an entry is good for a while, whatever changes meanwhile."""
+
+    TTL_S = 60.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._until_s: dict[bytes, float] = {}
+
+    def keep(self, digest: bytes, record: KeyRecord | None, generation: int) -> None:
+        self._until_s[digest] = seconds() + self.TTL_S
+        super().keep(digest, record, generation)
+
+    def find(self, digest: bytes) -> KeyRecord | None:
+        return super().find(digest) if seconds() < self._until_s.get(digest, 0.0) else None
+
+    def forget(self, changed: Iterable[tuple[str | None, str | None]]) -> None:
+        """Hear of nothing."""
+
+
+async def test_a_cache_with_a_plain_time_to_live_would_let_a_revoked_key_pass(
+    stage: Stage,
+) -> None:
+    wrong = Gate(stage.there.pool)
+    wrong.cache = PlainTtl()
+    wrong.watch = NeverExpires(wrong.cache)
+    asked = stage.asked(scope="widgets:embed")
+    assert (await wrong.verify(asked)).code == "VALID"
+    await stage.sql("update api_keys set status = 'revoked'")
+    wrong.cache.forget([(None, None)])
+    await asyncio.sleep(WITHIN_S)
+    assert (await wrong.verify(asked)).code == "VALID"
+    assert (await stage.there.verify(asked)).code == "REVOKED"
 
 
 async def test_a_changed_key_is_told_by_the_service_too(stage: Stage) -> None:

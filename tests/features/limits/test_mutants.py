@@ -12,8 +12,9 @@ import pytest
 from tests.features.limits.world import World, worst
 
 import aurora.features.limits as room
+from aurora.core.ratelimits import WINDOW_S
 from aurora.features.limits.budget import Asked, Budget
-from aurora.features.limits.model import WINDOW_S, Lease
+from aurora.features.limits.model import Lease
 
 LIMIT: Final = 40
 SQL: Final = (Path(room.__file__).parent / "leases.sql").read_text("utf-8")

@@ -16,8 +16,8 @@ from bench.rig.hammer import Task, make_time_pass, moments, start, worst
 from psycopg.conninfo import make_conninfo
 from tests.conftest import LOGIN_ROLE
 
+from aurora.core.ratelimits import WINDOW_S
 from aurora.features.limits.limiter import steady_s
-from aurora.features.limits.model import WINDOW_S
 
 PROCESSES: Final = 4
 TIMEOUT_S: Final = 120

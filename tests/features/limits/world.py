@@ -15,8 +15,9 @@ from uuid import uuid4
 
 import psycopg
 
+from aurora.core.ratelimits import WINDOW_S
 from aurora.features.limits.budget import Asked, Budget, Terms, Unused
-from aurora.features.limits.model import WINDOW_S, Lease
+from aurora.features.limits.model import Lease
 
 BEGAN = datetime(2026, 11, 26, 12, 0, 0, tzinfo=UTC)
 LEASE = """select granted, life_ms, ends_at, key_time, remaining, reset_ms, retry_after_ms

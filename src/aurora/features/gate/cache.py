@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable
+from itertools import islice
 from typing import Any, Final, TypeVar
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -12,6 +13,10 @@ from aurora.features.gate.decision import as_networks
 from aurora.features.gate.model import MAX_RECORDS, MAX_UNKNOWN, KeyRow
 from aurora.features.keys.model import Account, KeyRecord
 
+EVICTED_SHARE: Final = 64
+"""When there is no room, one of so many records goes: those used least recently."""
+PROMOTED_OF: Final = 8
+"""Where there is little room, one of so many uses counts as a use."""
 MAX_SHARED: Final = 100_000
 """Distinct lists of scopes, origins, and networks that records share; then sharing begins anew."""
 
@@ -21,7 +26,7 @@ T = TypeVar("T", bound=Hashable)
 class Cache:
     """Records by the SHA-256 of their keys, and which keys do not exist.
 
-    A record takes about 0.4 kB: what it has in common with others is kept once, and of an
+    A record takes about 0.33 kB: what it has in common with others is kept once, and of an
     organization there is one account, so that forgetting all its keys is one step.
 
     Attributes:
@@ -31,8 +36,9 @@ class Cache:
 
     def __init__(self, *, max_records: int = MAX_RECORDS, max_unknown: int = MAX_UNKNOWN) -> None:
         self.max_records, self.max_unknown = max_records, max_unknown
-        self.generation = 0
-        self._records: OrderedDict[bytes, KeyRecord] = OrderedDict()
+        self.generation = self._finds = 0
+        # A plain dict: an ordered one takes 80 bytes more a record, and a miss of the CPU's caches.
+        self._records: dict[bytes, KeyRecord] = {}
         self._unknown: OrderedDict[bytes, None] = OrderedDict()
         self._accounts: WeakValueDictionary[UUID, Account] = WeakValueDictionary()
         self._shared: dict[Any, Any] = {}
@@ -57,7 +63,11 @@ class Cache:
             del self._records[digest]
             return None
         if len(self._records) >= self._crowded_from:
-            self._records.move_to_end(digest)
+            # One use in a few is enough to tell what is used often, and costs a few times less.
+            self._finds += 1
+            if self._finds % PROMOTED_OF == 0:
+                del self._records[digest]
+                self._records[digest] = record
         return record
 
     def knows(self, digest: bytes) -> bool:
@@ -79,7 +89,10 @@ class Cache:
             return
         self._records[digest] = record
         if len(self._records) > self.max_records:
-            self._records.popitem(last=False)
+            # Several at once: finding the first of a dict skips all that went before it.
+            share = max(1, self.max_records // EVICTED_SHARE)
+            for oldest in list(islice(self._records, share)):
+                del self._records[oldest]
 
     def compile(self, row: KeyRow) -> KeyRecord:
         """Return a record of what was read; it is not kept yet."""

@@ -20,7 +20,8 @@ LEASE_MS: Final = 1_000
 """How old the last proof that nothing changed may be, in milliseconds (AURORA_KEY_LEASE_MS)."""
 HEARTBEATS_PER_LEASE: Final = 4
 MAX_RECORDS: Final = 1_000_000
-"""Keys a process remembers (AURORA_KEY_CACHE_RECORDS); the one used least recently goes first."""
+"""Keys a process remembers (AURORA_KEY_CACHE_RECORDS); those used least recently go first, by and
+large."""
 MAX_UNKNOWN: Final = 10_000
 """Keys a process remembers not to exist."""
 MAX_CHANGES: Final = 10_000

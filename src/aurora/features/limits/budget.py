@@ -115,6 +115,7 @@ class Budget:
             self._tokens -= 1
             return Taken(
                 limit=per_hour,
+                per_second=per_second,
                 remaining=self._left + self._tokens,
                 reset_s=ceil(max(self._reset_s - now_s, 0)),
             )
@@ -128,6 +129,7 @@ class Budget:
         return Taken(
             code="RATE_LIMITED",
             limit=self.terms.per_hour,
+            per_second=self.terms.per_second,
             remaining=self._left,
             reset_s=wait_s,
             retry_after_s=wait_s,

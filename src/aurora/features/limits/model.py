@@ -10,8 +10,6 @@ import msgspec
 
 from aurora.core.errors import LimitExceeded
 
-WINDOW_S: Final = 3_600
-"""The hour of `rate_limit_per_hour`, whenever it begins."""
 MAX_KEYS: Final = 100_000
 """Keys whose leases a process holds; beyond them the one that asked longest ago is given up."""
 MAX_WANTED: Final = 100_000
@@ -70,6 +68,7 @@ class Taken(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     Attributes:
         code: VALID where one request was taken; otherwise nothing was.
         limit: Requests in any rolling hour.
+        per_second: Requests in any rolling second, where the key has such a limit.
         remaining: How many of them are left, at least.
         reset_s: Seconds until more are left than now.
         retry_after_s: Seconds after which asking again may succeed, where it was refused.
@@ -79,6 +78,7 @@ class Taken(msgspec.Struct, kw_only=True, frozen=True, gc=False):
 
     code: Literal["VALID", "RATE_LIMITED", "QUOTA_EXCEEDED"] = "VALID"
     limit: int | None = None
+    per_second: int | None = None
     remaining: int | None = None
     reset_s: int | None = None
     retry_after_s: int | None = None
