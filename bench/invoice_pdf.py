@@ -1,4 +1,4 @@
-"""Measures how many invoices a second become PDF/A on one core, and on two threads.
+"""Measures how many invoices a second become PDF/A with EHF inside, on one core and on two.
 
 Run it with `python -m bench.invoice_pdf`; the last line is JSON. The value is the rate of one core
 over its share of the goal (40 a second on 2 cores, so 20 on one). The physical limit, an empty
@@ -19,6 +19,8 @@ from typing import Any, Final
 
 from bench.rig.measure import interleave, median, print_result
 
+from aurora.features.einvoices.model import Sale, SoldLine, SoldTax
+from aurora.features.einvoices.service import ehf_document
 from aurora.features.invoices.document import invoice_pdf
 from aurora.integrations.pdf import RENDERERS, render_pdf
 
@@ -115,6 +117,31 @@ def line_items(fee: Decimal, thousands: int) -> list[dict[str, Any]]:
     ]
 
 
+def ehf_of(invoice: dict[str, Any]) -> bytes:
+    """Write the e-invoice of a typical invoice, which is part of making its page."""
+    lines = [SoldLine(base_quantity=Decimal(1), **line) for line in invoice["line_items"]]
+    return ehf_document(
+        Sale(
+            kind="invoice",
+            number=invoice["invoice_number"],
+            issued_on=invoice["invoice_date"],
+            due_on=invoice["due_date"],
+            credited_number=None,
+            credited_on=None,
+            lines=lines,
+            taxes=[SoldTax(**tax) for tax in invoice["tax_lines"]],
+            tax_amount_nok=invoice["tax_amount"],
+            note=None,
+            **{
+                name: invoice[name]
+                for name in (
+                    *("kid", "currency", "subtotal", "tax_amount", "total", "seller", "buyer"),
+                )
+            },
+        )
+    )
+
+
 def per_second(make: Callable[[int], bytes], *, first: int, threads: int = 1) -> float:
     """Return documents a second; every number is made once."""
     numbers = range(first, first + DOCUMENTS)
@@ -128,11 +155,22 @@ def per_second(make: Callable[[int], bytes], *, first: int, threads: int = 1) ->
     return DOCUMENTS / (time.perf_counter() - started)
 
 
+def ehf_ms() -> float:
+    """Return the milliseconds of CPU that one e-invoice takes."""
+    snapshots = [an_invoice(number) for number in range(DOCUMENTS)]
+    started = time.process_time()
+    for snapshot in snapshots:
+        ehf_of(snapshot)
+    return 1000 * (time.process_time() - started) / DOCUMENTS
+
+
 def main() -> None:
     """Measure and print; the best round counts, for the machine may be shared."""
 
     def invoice(number: int) -> bytes:
-        return invoice_pdf(an_invoice(number), "nb")
+        snapshot = an_invoice(number)
+        name = f"{snapshot['invoice_number']}.xml"
+        return invoice_pdf(snapshot, "nb", attachments={name: ehf_of(snapshot)})
 
     with tempfile.TemporaryDirectory() as folder:
         empty = Path(folder) / "empty.typ"
@@ -167,6 +205,7 @@ def main() -> None:
             "one_core_ms": 1000 / max(one),
             "two_threads_per_second": max(two),
             "empty_page_ms": 1000 / max(floor),
+            "ehf_ms": ehf_ms(),
             "bytes": len(invoice(0)),
             "documents_per_round": DOCUMENTS,
             "rounds": ROUNDS,

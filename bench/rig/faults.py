@@ -32,6 +32,9 @@ from aurora.db.migrator import migrate
 SENDERS: Final = 8
 BATCH: Final = 25
 BETWEEN_KILLS_S: Final = 0.7
+BETWEEN_KILLS_EVENTS: Final = 200
+"""Acknowledged ones, so that a kill meets work under way on a busy machine too."""
+MAX_BETWEEN_KILLS_S: Final = 15.0
 READY_TIMEOUT_S: Final = 60.0
 REQUEST_TIMEOUT_S: Final = 20.0
 MAX_ATTEMPTS: Final = 2_000
@@ -121,6 +124,7 @@ class Rig:
         folder: Of this run.
         settings: Of PostgreSQL; none of them makes it less durable but in a mutant.
         program: What is run with `serve --port …`; a mutant's own in a test.
+        ingest: What stands in `app.ingest_staged_usage()`, and what a mutant puts there.
     """
 
     def __init__(
@@ -129,6 +133,7 @@ class Rig:
         *,
         settings: dict[str, str] | None = None,
         program: Sequence[str | Path] = (AURORA,),
+        ingest: tuple[str, str] | None = None,
     ) -> None:
         self.home = folder / "home"
         self._settings = settings or {}
@@ -146,6 +151,8 @@ class Rig:
         key = self._aurora("key", "create", "--org", "sender", "--name", "k", "--env", "production")
         self.key = str(key["key"])
         with psycopg.connect(self.postgres.dsn(), autocommit=True) as owner:
+            if ingest is not None:
+                _change(owner, *ingest)
             # Also a mutant that writes nothing to the disk begins with a customer on it.
             owner.execute("checkpoint")
         self.server: subprocess.Popen[bytes] | None = None
@@ -205,12 +212,20 @@ class Rig:
         self.postgres.stop()
 
 
+def _change(owner: psycopg.Connection[Any], stands: str, instead: str) -> None:
+    row = owner.execute("select pg_get_functiondef('app.ingest_staged_usage'::regproc)").fetchone()
+    if row is None or stands not in row[0]:
+        raise LookupError(f"app.ingest_staged_usage() does not hold {stands!r}")
+    owner.execute(row[0].replace(stands, instead).encode())
+
+
 async def run_faults(
     *,
     kills_of_postgres: int,
     kills_of_the_server: int,
     settings: dict[str, str] | None = None,
     program: Sequence[str | Path] = (AURORA,),
+    ingest: tuple[str, str] | None = None,
 ) -> Tally:
     """Send, kill, and count."""
     tally = Tally()
@@ -218,7 +233,9 @@ async def run_faults(
         folder = Path(name)
         # Under root PostgreSQL runs as an account of its own, which must pass through.
         folder.chmod(0o711)  # noqa: ASYNC240
-        rig = await asyncio.to_thread(Rig, folder, settings=settings, program=program)
+        rig = await asyncio.to_thread(
+            Rig, folder, settings=settings, program=program, ingest=ingest
+        )
         try:
             await rig.start_server()
             await _send_and_kill(rig, tally, kills_of_postgres, kills_of_the_server)
@@ -237,11 +254,11 @@ async def _send_and_kill(rig: Rig, tally: Tally, of_postgres: int, of_the_server
         for number in range(SENDERS):
             group.create_task(_send(number, port, rig, tally, stop))
         for number in range(max(of_postgres, of_the_server)):
-            await asyncio.sleep(BETWEEN_KILLS_S)
+            await _under_load(tally)
             if number < of_postgres:
                 tally.kills_of_postgres += 1
                 await asyncio.to_thread(rig.kill_postgres)
-            await asyncio.sleep(BETWEEN_KILLS_S)
+            await _under_load(tally)
             if number < of_the_server:
                 tally.kills_of_the_server += 1
                 rig.kill_server()
@@ -250,6 +267,16 @@ async def _send_and_kill(rig: Rig, tally: Tally, of_postgres: int, of_the_server
         proxy.is_dropping = False
         stop.set()
     await proxy.close()
+
+
+async def _under_load(tally: Tally) -> None:
+    enough = len(tally.acknowledged) + BETWEEN_KILLS_EVENTS
+    began = asyncio.get_running_loop().time()
+    await asyncio.sleep(BETWEEN_KILLS_S)
+    while len(tally.acknowledged) < enough:
+        if asyncio.get_running_loop().time() - began > MAX_BETWEEN_KILLS_S:
+            return
+        await asyncio.sleep(0.02)
 
 
 async def _send(number: int, port: int, rig: Rig, tally: Tally, stop: asyncio.Event) -> None:
@@ -335,3 +362,9 @@ async def answered_first(self, staging):
 GroupCommit._stored = answered_first
 """
 """The wrong version that says so before it is so."""
+
+UNCLAIMED: Final = (
+    "if coalesce(cardinality(v_keys), 0) < (select count(*) from pg_temp.usage_staging) then",
+    "if false then",
+)
+"""An ingest that stores whatever comes, known or not."""

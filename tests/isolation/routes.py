@@ -93,6 +93,7 @@ ROUTES: Final[dict[str, Access]] = {
     "GET /v1/usage/summary": OWN,
     "GET /v1/usage/series": OWN,
     "GET /v1/usage/performance": OWN,
+    "POST /v1/usage/backfill": OPERATORS,
     "GET /v1/usage/origins": OWN,
     "GET /v1/usage/live": OWN,
     "GET /v1/usage/impressions": OWN,
@@ -112,6 +113,9 @@ ROUTES: Final[dict[str, Access]] = {
     "GET /v1/payments": OWN,
     "GET /v1/payments/{payment_id}": OWN,
     "POST /v1/payments/{payment_id}/reverse": OPERATORS,
+    # Nothing in world.sql says where in the Peppol network its buyer is.
+    "GET /v1/invoices/{invoice_id}/ehf": Access(nobody=401, foreign=frozenset({404}), own=409),
+    "GET /v1/invoices/{invoice_id}/lines/{line}/usage": OWN,
     "POST /v1/billing/runs": OPERATORS,
     "GET /healthz": OPEN,
     "GET /readyz": OPEN,
@@ -140,6 +144,8 @@ _NUMBERS: Final = {
     "session_id": 70,
     "subject_id": 10,
 }
+# What is asked for and is nobody's.
+_WORDS: Final = {"reason": "a test"}
 # For bodies of which the document shows no example.
 _BODIES: Final[dict[str, dict[str, Any]]] = {
     "NewBillingRun": {"as_of": "2026-01-01"},
@@ -154,7 +160,7 @@ _BODIES: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-NOBODYS: Final = {"day": "2026-11-01", "plan_id": "basic", "code": "SUMMER"}
+NOBODYS: Final = {"day": "2026-11-01", "plan_id": "basic", "code": "SUMMER", "line": "1"}
 
 
 class Unnamed(LookupError):
@@ -169,6 +175,8 @@ def id_of(name: str, organization: str) -> str:
     """
     if name == "organization_id":
         return str(thing_of(organization, 0))
+    if name in _WORDS:
+        return _WORDS[name]
     if name not in _NUMBERS:
         raise Unnamed(f"say in routes.py which row of world.sql the parameter {name} means")
     return str(thing_of(organization, _NUMBERS[name]))
@@ -216,7 +224,8 @@ def _of_operation(
     route: str, path: str, operation: Mapping[str, Any], document: Mapping[str, Any], other: str
 ) -> Iterator[Attempt]:
     access = ROUTES[route]
-    # A day is nobody's, and neither are the platform's plans and coupons.
+    # A day is nobody's, and neither are the platform's plans and coupons; and a
+    # first line every document has.
     for name, value in NOBODYS.items():
         path = path.replace(f"{{{name}}}", value)
     parameters = operation.get("parameters", [])

@@ -336,6 +336,10 @@ async def the_pdf_says_what_the_invoice_says(month: Month) -> None:
                 assert shown in plain, (shown, plain)
             assert "Lyngen Fjordhotell AS" in plain
             assert "EKSEMPEL" in plain, "nobody has entered the real seller"
+            ehf = await client.get(f"/v1/invoices/{invoice['id']}/ehf")
+            assert ehf.headers["content-type"] == "application/xml"
+            inside = PdfReader(io.BytesIO(pdf.content)).attachments
+            assert inside == {f"{invoice['invoice_number']}.xml": [ehf.content]}
     assert len(listed) == 2
 
 
@@ -353,7 +357,7 @@ async def another_organization_sees_none_of_it(month: Month) -> None:
         assert (await stranger.get("/v1/invoices")).json() == {"items": [], "next_cursor": None}
         assert (await stranger.get("/v1/usage/summary")).json()["totals"]["requests"] == 0
         for invoice in every:
-            for path in ("", "/pdf"):
+            for path in ("", "/pdf", "/ehf"):
                 refused = await stranger.get(f"/v1/invoices/{invoice['id']}{path}")
                 assert problem_of(refused)["code"] == "invoice_not_found"
 

@@ -319,6 +319,7 @@ BAD_ADDRESSES: dict[str, int] = {
     "/v1/invoices/x": 422,
     f"/v1/invoices/{NOBODY}": 404,
     f"/v1/invoices/{NOBODY}/pdf": 404,
+    f"/v1/invoices/{NOBODY}/ehf": 404,
     f"/v1/invoices/{NOBODY}/pdf?language=fr": 422,
     f"/v1/organizations/{NOBODY}": 404,
     f"/v1/organizations/{NOBODY}/users": 404,

@@ -172,6 +172,23 @@ def test_billing_makes_invoices_that_are_listed_shown_and_printed(
     pdf = tmp_path / "invoice.pdf"
     assert aurora.cli("invoice", "pdf", issued["invoice_number"], "-o", str(pdf)).code == 0
     assert issued["invoice_number"] in PdfReader(pdf).pages[0].extract_text()
+    ehf = tmp_path / "invoice.xml"
+    assert aurora.cli("invoice", "ehf", issued["invoice_number"], "-o", str(ehf)).code == 0
+    assert PdfReader(pdf).attachments == {f"{issued['invoice_number']}.xml": [ehf.read_bytes()]}
+    explained = aurora.json("invoice", "explain", issued["invoice_number"])
+    assert [each["amount"] for each in explained] == [
+        line["amount"] for line in listed["line_items"]
+    ]
+    days = ("--from", listed["invoice_date"], "--to", listed["invoice_date"])
+    journal = aurora.cli("billing", "journal", *days)
+    assert issued["invoice_number"] in journal.out
+    saft = tmp_path / "saft.xml"
+    assert aurora.cli("billing", "saft", *days, "-o", str(saft)).code == 0
+    assert f"<TransactionID>{issued['invoice_number']}<".encode() in saft.read_bytes()
+    every = aurora.json("invoice", "replay", "--all")
+    assert (every["differing"], every["invoices"]) == (0, [])
+    one = aurora.json("invoice", "replay", issued["invoice_number"])
+    assert one["invoices"][0]["matches"]
 
 
 def test_the_seller_is_a_specimen_until_it_is_entered(aurora: Aurora) -> None:
@@ -212,6 +229,11 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "organization_not_found   ": ("invoice", "list", "--org", "nobody"),
     "organization_not_found    ": ("billing", "run", "--as-of", "2026-01-01", "--org", "nobody"),
     "invoice_not_found": ("invoice", "show", "INV-1999-000001"),
+    "replay_unclear": ("invoice", "replay"),
+    "books_period_invalid": ("billing", "journal", "--from", "2026-02-30", "--to", "2026-03-01"),
+    "books_period_invalid ": ("billing", "journal", "--from", "2026-02-02", "--to", "2026-02-01"),
+    "replay_unclear ": ("invoice", "replay", "INV-1999-000001", "--all"),
+    "invoice_not_found ": ("invoice", "ehf", "INV-1999-000001", "-o", "/dev/null"),
     "plan_not_found": ("plan", "show", "gold"),
     "as_of_invalid": ("billing", "run", "--as-of", "tomorrow"),
     "as_of_in_future": ("billing", "run", "--as-of", "2999-01-01"),

@@ -109,3 +109,14 @@ async def test_people_are_told_of_what_was_recorded(server: Aurora) -> None:
                 "select title from notifications where organization_id = %s", (customer.id,)
             ).fetchall()
     assert {title.split()[0] for (title,) in told} == {"80", "100"}
+
+
+async def test_a_burst_is_told_as_a_second_policy(server: Aurora) -> None:
+    customer = await sign_up(server, burst_per_second=20, rate_limit_per_hour=1_000)
+    key = {"x-api-key": customer.key}
+    policies = [("hourly", {"q": 1_000, "w": 3_600}), ("burst", {"q": 20, "w": 1})]
+    async with server.client("") as anybody:
+        for path in ("/v1/forward-auth", f"/v1/organizations/{customer.id}"):
+            assert field(await anybody.get(path, headers=key), "ratelimit-policy") == policies
+    limits = (await verify(server, customer.key))["limits"]
+    assert (limits["limit"], limits["per_second"]) == (1_000, 20)

@@ -198,3 +198,30 @@ async def test_many_calls_of_one_event_are_each_answered_with_their_own(
     receipts = await asyncio.gather(*(sent(sender, call, "application/json") for call in calls))
     assert all(each["accepted"] + each["duplicates"] == 1 for each in receipts)
     assert sum(each["accepted"] for each in receipts) == 100
+
+
+async def test_an_operator_brings_old_events_and_the_audit_says_so(
+    server: Aurora, customer: Customer, sender: httpx.AsyncClient
+) -> None:
+    old = an_event(timestamp="2024-02-29T12:00:00Z", api_key_id=customer.key_id)
+    path, named = "/v1/usage/backfill", {"organization_id": customer.id}
+    async with server.client() as operator:
+        for query in (named, named | {"reason": " "}, named | {"reason": "x" * 501},
+                      named | {"reason": "a\0"}):  # fmt: skip
+            refused = await operator.post(path, json=[old], params=query)
+            assert problem_of(refused)["code"] == "reason_missing"
+        query = named | {"reason": "the till of 2024"}
+        receipt = (await operator.post(path, json=[old, {"id": 1}], params=query)).json()
+        assert (receipt["accepted"], [each["index"] for each in receipt["rejected"]]) == (1, [1])
+        again = (await operator.post(path, json=[old], params=query)).json()
+        assert (again["accepted"], again["duplicates"]) == (0, 1)
+        audited = (await operator.get("/v1/audit", params=named)).json()["items"]
+        months = await operator.get(
+            "/v1/usage/series", params=named | {"from": "2024-02-01", "to": "2024-03-01"}
+        )
+    brought = [each["after"] for each in audited if each["action"] == "usage.backfilled"]
+    assert [each["events"] for each in brought] == [1]
+    assert brought[0]["reason"] == "the till of 2024"
+    assert brought[0]["first_day"] == "2024-02-29"
+    assert [point["requests"] for point in months.json()["items"]] == [1]
+    assert problem_of(await sender.post(path, json=[old], params=query))["status"] == 403

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -18,6 +20,7 @@ from aurora.core.errors import AuroraError
 from aurora.db.pool import Pool, open_pool
 
 T = TypeVar("T")
+OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Where the file goes.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 EXIT_FAILED = 1
@@ -29,6 +32,12 @@ PIPED_WIDTH = 200
 # A pipe has no width; folding to 80 columns would only tear what the next program reads.
 out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 err = Console(stderr=True, highlight=False)
+
+
+class FileNotWritten(AuroraError):
+    """The file cannot be written."""
+
+    status, code, title = 500, "file_not_written", "The file cannot be written"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,6 +79,34 @@ def failing_clearly() -> Iterator[None]:
         raise typer.Exit(EXIT_FAILED) from error
     except KeyboardInterrupt as interrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a whole file or none, and say how long it is; a full disk leaves the old one.
+
+    Raises:
+        typer.Exit: The folder is missing, may not be written, or is full; one line says so.
+    """
+    with failing_clearly():
+        try:
+            if path.exists() and not path.is_file():
+                # A pipe or a terminal takes what comes; only a file can be put in another's place.
+                path.write_bytes(content)
+            else:
+                _replace(path, content)
+        except OSError as error:
+            raise FileNotWritten(f"{path} cannot be written: {error.strerror}.") from error
+    err.print(f"{path}: {len(content):,} bytes", soft_wrap=True)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def as_plain(value: Any) -> Any:

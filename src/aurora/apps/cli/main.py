@@ -52,6 +52,8 @@ ADDED = (
     ("billing", "invoices", "what_if_commands"),
     ("subscription", "invoices", "what_if_commands"),
     ("invoice", "invoices", "settling_commands"),
+    ("invoice", "invoices", "explain_commands"),
+    ("billing", "books", "commands"),
     ("plan", "invoices", "simulation_commands"),
     ("usage", "invoices", "impressions_commands"),
 )

@@ -716,23 +716,6 @@ $$;
 comment on function app.month_of_impressions(public.subscriptions, uuid, timestamptz, timestamptz) is
   'Impressions of a month, and how many of them are included and beyond; null where nothing limits them.';
 
-create or replace function app.billed_usage(p_organization_id uuid, p_from timestamptz, p_to timestamptz)
-returns numeric
-language plpgsql stable set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return coalesce((
-    select sum((l ->> 'amount')::numeric)
-    from public.invoices i cross join lateral jsonb_array_elements(i.line_items) l
-    -- A month is billed at its end: no document before it holds lines of it.
-    where i.organization_id = p_organization_id and i.billed_at >= p_to and i.issued_at is not null
-      and (l #>> '{facts,usage,from}')::timestamptz >= p_from and (l #>> '{facts,usage,from}')::timestamptz < p_to
-  ), 0);
-end
-$$;
-comment on function app.billed_usage(uuid, timestamptz, timestamptz) is
-  'What issued invoices ask for the usage of a billing month, discounts and VAT aside.';
-
 create or replace function app.monthly_impressions(
   p_organization_id uuid, p_by text, p_before timestamptz, p_limit integer
 ) returns table (
@@ -769,7 +752,7 @@ begin
       select coalesce(sum(b.amount), 0) into usage_amount
       from app.bill_usage(v_subscription, period_start, period_end) b;
       if v_subscription.next_billing_at > period_end then
-        billed_amount := app.billed_usage(p_organization_id, period_start, period_end);
+        billed_amount := app.billed_usage(v_subscription, period_end);
       else
         billed_amount := null;
       end if;
@@ -783,11 +766,11 @@ comment on function app.monthly_impressions(uuid, text, timestamptz, integer) is
 
 revoke execute on function
   app.month_of_impressions(public.subscriptions, uuid, timestamptz, timestamptz),
-  app.billed_usage(uuid, timestamptz, timestamptz), app.monthly_impressions(uuid, text, timestamptz, integer)
+  app.monthly_impressions(uuid, text, timestamptz, integer)
 from public;
 grant execute on function
   app.month_of_impressions(public.subscriptions, uuid, timestamptz, timestamptz),
-  app.billed_usage(uuid, timestamptz, timestamptz), app.monthly_impressions(uuid, text, timestamptz, integer)
+  app.monthly_impressions(uuid, text, timestamptz, integer)
 to service_role;
 
 -- VAT and currencies: which rate a sale has, why, and what lines add up to.
@@ -1616,6 +1599,44 @@ comment on function app.count_credit() is 'Trigger: an invoice knows how much of
 create or replace trigger credit_notes_count_credit after insert on credit_notes
   for each row execute function app.count_credit();
 
+-- An issued invoice, computed anew from the facts as they are stored now.
+
+create or replace function app.replay_invoice(p_invoice public.invoices) returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_lines jsonb;
+  v_taxes jsonb;
+  v_taxable numeric;
+  v_tax numeric;
+  v_tax_nok numeric;
+begin
+  if p_invoice.kind = 'subscription' and p_invoice.billed_at is not null then
+    v_lines := app.bill_lines(
+      p_invoice.organization_id, p_invoice.billed_at, coalesce(p_invoice.terms ->> 'time_zone', 'Europe/Oslo'));
+  else
+    -- What somebody wrote is itself the fact: only its arithmetic is done again.
+    select jsonb_agg((l - '{line,tax_category,tax_rate}'::text[]) || jsonb_build_object('amount', app.round_money(
+      (l ->> 'quantity')::numeric * (l ->> 'unit_price')::numeric / coalesce((l ->> 'base_quantity')::numeric, 1),
+      p_invoice.currency)) order by n)
+    into v_lines from jsonb_array_elements(p_invoice.line_items) with ordinality e(l, n);
+  end if;
+  -- Seller, buyer, and exchange rate are those on the document; the rates of VAT are looked up by its day.
+  v_lines := app.lines_with_tax(
+    coalesce(v_lines, '[]'), (p_invoice.seller ->> 'vat_registered')::boolean, p_invoice.buyer, p_invoice.invoice_date);
+  v_taxes := app.tax_lines_of(
+    v_lines, p_invoice.currency, p_invoice.exchange_rate, p_invoice.invoice_date, p_invoice.buyer ->> 'exemption_reason');
+  select sum((t ->> 'taxable')::numeric), sum((t ->> 'tax')::numeric), sum((t ->> 'tax_nok')::numeric)
+  into v_taxable, v_tax, v_tax_nok from jsonb_array_elements(v_taxes) t;
+  return jsonb_build_object('lines', v_lines, 'taxes', v_taxes,
+    'subtotal', v_taxable::numeric(14, 2), 'tax_amount', v_tax::numeric(14, 2),
+    'total', (v_taxable + v_tax)::numeric(14, 2),
+    'tax_amount_nok', case when p_invoice.currency = 'NOK' then v_tax else v_tax_nok end::numeric(14, 2));
+end
+$$;
+comment on function app.replay_invoice(public.invoices) is
+  'Lines, VAT, and sums of an issued invoice as the stored facts give them now; equal to what it says unless a fact changed.';
+
 -- What settles invoices: allocations of payments and credit notes, and the status that follows.
 
 create or replace function app.settle_allocation() returns trigger
@@ -2131,6 +2152,7 @@ revoke execute on function
   app.lines_with_tax(jsonb, boolean, jsonb, date),
   app.tax_lines_of(jsonb, text, numeric, date, text),
   app.late_interest(uuid, date),
+  app.replay_invoice(public.invoices),
   app.sale_of(uuid, jsonb, text, date),
   app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb),
   app.bill_lines(uuid, timestamptz, text),
@@ -2190,6 +2212,7 @@ grant execute on function
   app.lines_with_tax(jsonb, boolean, jsonb, date),
   app.tax_lines_of(jsonb, text, numeric, date, text),
   app.late_interest(uuid, date),
+  app.replay_invoice(public.invoices),
   app.sale_of(uuid, jsonb, text, date),
   app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb),
   app.bill_lines(uuid, timestamptz, text),

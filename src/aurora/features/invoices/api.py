@@ -15,7 +15,8 @@ from aurora.core.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from aurora.db.pool import Pool
 from aurora.db.transaction import transaction
 from aurora.features.invoices import billing_run, impressions_api, preview_api, service
-from aurora.features.invoices.model import Invoice
+from aurora.features.invoices.explain_api import router as explain_router
+from aurora.features.invoices.model import Invoice, SalesDocument
 from aurora.features.invoices.reading_api import BILLING_SCOPE, LineOut, TaxOut, actor_of
 from aurora.features.invoices.settling_api import router as settling_router
 from aurora.features.organizations.service import get_organization
@@ -23,6 +24,7 @@ from aurora.integrations.http import NO_STORE, Caller, caller_of, pool_of
 
 router = APIRouter(tags=["invoices"])
 router.include_router(settling_router)
+router.include_router(explain_router)
 
 
 class InvoiceOut(BaseModel):
@@ -145,17 +147,24 @@ async def get_invoice(invoice_id: UUID, who: Who, pool: Database) -> InvoiceOut:
     responses={200: {"content": {"application/pdf": {}}, "description": "PDF/A-3b"}},
 )
 async def get_invoice_pdf(
-    invoice_id: UUID, who: Who, pool: Database, language: Literal["nb", "en"] = "nb"
+    invoice_id: UUID, who: Who, pool: Database, language: Literal["nb", "en"] | None = None
 ) -> Response:
-    """Return one invoice as PDF/A-3b; the same invoice gives the same bytes."""
-    invoice = await _read(invoice_id, who, pool)
-    pdf = await service.render_invoice(invoice, language)
-    name = invoice.invoice_number or f"draft-{invoice.id}"
-    return Response(
-        pdf,
-        media_type="application/pdf",
-        headers={**NO_STORE, "content-disposition": f'inline; filename="{name}.pdf"'},
-    )
+    """Return one invoice or credit note as PDF/A-3b, in its own language if none is named."""
+    document = await _read_document(invoice_id, who, pool)
+    pdf = await service.render_document(document, language)
+    name = document.number or f"draft-{document.id}"
+    return _file(pdf, "application/pdf", f"{name}.pdf")
+
+
+@router.get(
+    "/v1/invoices/{invoice_id}/ehf",
+    response_class=Response,
+    responses={200: {"content": {"application/xml": {}}, "description": "UBL 2.1"}},
+)
+async def get_invoice_ehf(invoice_id: UUID, who: Who, pool: Database) -> Response:
+    """Return one issued invoice or credit note as EHF 3 (Peppol BIS Billing 3.0)."""
+    document = await _read_document(invoice_id, who, pool)
+    return _file(service.write_ehf(document), "application/xml", f"{document.number}.xml")
 
 
 @router.post("/v1/billing/runs")
@@ -163,6 +172,20 @@ async def run_billing(body: NewBillingRun, who: Who, pool: Database) -> BillingR
     """Bill every subscription that is due (operators); safe to send again after a lost answer."""
     who.must_be_operator("billing:run")
     return BillingRunOut.model_validate(await billing_run.run_billing(pool, **body.model_dump()))
+
+
+def _file(content: bytes, media_type: str, name: str) -> Response:
+    disposition = f'inline; filename="{name}"'
+    return Response(
+        content,
+        media_type=media_type,
+        headers={**NO_STORE, "content-disposition": disposition},
+    )
+
+
+async def _read_document(document_id: UUID, who: Caller, pool: Pool) -> SalesDocument:
+    async with transaction(pool, actor_of(who), read_only=True) as conn:
+        return await service.get_document(conn, document_id)
 
 
 async def _read(invoice_id: UUID, who: Caller, pool: Pool) -> Invoice:

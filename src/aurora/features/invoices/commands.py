@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from datetime import date
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from aurora.core.errors import AuroraError, Invalid
+from aurora.core.errors import Invalid
 from aurora.core.money import Language
 from aurora.core.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from aurora.db.pool import Pool
@@ -19,7 +18,16 @@ from aurora.features.invoices.billing_run import count_due
 from aurora.features.invoices.billing_run import run_billing as bill
 from aurora.features.invoices.model import BillingRun, BillLine, Invoice, LegalEntity
 from aurora.features.organizations.service import get_organization
-from aurora.integrations.terminal import EXIT_FAILED, JsonOption, err, failing_clearly, run, show
+from aurora.integrations.terminal import (
+    EXIT_FAILED,
+    JsonOption,
+    OutputOption,
+    err,
+    failing_clearly,
+    run,
+    show,
+    write_file,
+)
 
 billing = typer.Typer(help="Billing: from usage to numbered invoices.", no_args_is_help=True)
 invoice = typer.Typer(help="Invoices, and the seller who issues them.", no_args_is_help=True)
@@ -43,12 +51,6 @@ class AsOfInvalid(Invalid):
     """The text is not a day."""
 
     code, title = "as_of_invalid", "--as-of takes a day like 2026-12-01"
-
-
-class FileNotWritten(AuroraError):
-    """The file cannot be written."""
-
-    status, code, title = 500, "file_not_written", "The file cannot be written"
 
 
 @billing.command("run")
@@ -142,23 +144,30 @@ def show_invoice(ctx: typer.Context, number: NumberArgument, json: JsonOption = 
 def write_pdf(
     ctx: typer.Context,
     number: NumberArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the PDF goes.")],
-    language: Annotated[Language, typer.Option(help="Of the document.")] = "nb",
+    output: OutputOption,
+    language: Annotated[
+        Language | None, typer.Option(help="Of the page; the document's own if none is named.")
+    ] = None,
 ) -> None:
-    """Write an invoice as PDF/A-3b."""
+    """Write an invoice or credit note as PDF/A-3b, with its EHF file inside."""
 
     async def work(pool: Pool) -> bytes:
         async with transaction(pool, PLATFORM, read_only=True) as conn:
-            found = await service.get_invoice(conn, number)
-        return await service.render_invoice(found, language)
+            document = await service.get_document(conn, number)
+        return await service.render_document(document, language)
 
-    pdf = run(ctx, work)
-    with failing_clearly():
-        try:
-            output.write_bytes(pdf)
-        except OSError as error:
-            raise FileNotWritten(f"{output} cannot be written: {error.strerror}.") from error
-    err.print(f"{output}: {len(pdf):,} bytes")
+    write_file(output, run(ctx, work))
+
+
+@invoice.command("ehf")
+def write_ehf(ctx: typer.Context, number: NumberArgument, output: OutputOption) -> None:
+    """Write an invoice or credit note as EHF 3 (Peppol BIS Billing 3.0, UBL 2.1)."""
+
+    async def work(pool: Pool) -> bytes:
+        async with transaction(pool, PLATFORM, read_only=True) as conn:
+            return service.write_ehf(await service.get_document(conn, number))
+
+    write_file(output, run(ctx, work))
 
 
 @invoice.command("seller")

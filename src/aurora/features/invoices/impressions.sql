@@ -32,23 +32,6 @@ $$;
 comment on function app.month_of_impressions(public.subscriptions, uuid, timestamptz, timestamptz) is
   'Impressions of a month, and how many of them are included and beyond; null where nothing limits them.';
 
-create or replace function app.billed_usage(p_organization_id uuid, p_from timestamptz, p_to timestamptz)
-returns numeric
-language plpgsql stable set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return coalesce((
-    select sum((l ->> 'amount')::numeric)
-    from public.invoices i cross join lateral jsonb_array_elements(i.line_items) l
-    -- A month is billed at its end: no document before it holds lines of it.
-    where i.organization_id = p_organization_id and i.billed_at >= p_to and i.issued_at is not null
-      and (l #>> '{facts,usage,from}')::timestamptz >= p_from and (l #>> '{facts,usage,from}')::timestamptz < p_to
-  ), 0);
-end
-$$;
-comment on function app.billed_usage(uuid, timestamptz, timestamptz) is
-  'What issued invoices ask for the usage of a billing month, discounts and VAT aside.';
-
 create or replace function app.monthly_impressions(
   p_organization_id uuid, p_by text, p_before timestamptz, p_limit integer
 ) returns table (
@@ -85,7 +68,7 @@ begin
       select coalesce(sum(b.amount), 0) into usage_amount
       from app.bill_usage(v_subscription, period_start, period_end) b;
       if v_subscription.next_billing_at > period_end then
-        billed_amount := app.billed_usage(p_organization_id, period_start, period_end);
+        billed_amount := app.billed_usage(v_subscription, period_end);
       else
         billed_amount := null;
       end if;
@@ -99,9 +82,9 @@ comment on function app.monthly_impressions(uuid, text, timestamptz, integer) is
 
 revoke execute on function
   app.month_of_impressions(public.subscriptions, uuid, timestamptz, timestamptz),
-  app.billed_usage(uuid, timestamptz, timestamptz), app.monthly_impressions(uuid, text, timestamptz, integer)
+  app.monthly_impressions(uuid, text, timestamptz, integer)
 from public;
 grant execute on function
   app.month_of_impressions(public.subscriptions, uuid, timestamptz, timestamptz),
-  app.billed_usage(uuid, timestamptz, timestamptz), app.monthly_impressions(uuid, text, timestamptz, integer)
+  app.monthly_impressions(uuid, text, timestamptz, integer)
 to service_role;

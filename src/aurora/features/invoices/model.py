@@ -12,41 +12,16 @@ import msgspec
 
 from aurora.core.errors import AuroraError, Conflict, Invalid, NotFound
 from aurora.features.invoices import refusals as refusals  # noqa: PLC0414 - their codes are ours
+from aurora.features.invoices.lines import LineItem as LineItem  # noqa: PLC0414 - part of the model
+from aurora.features.invoices.lines import TaxLine as TaxLine  # noqa: PLC0414
+from aurora.features.invoices.sales_document import DocumentRow as DocumentRow  # noqa: PLC0414
+from aurora.features.invoices.sales_document import SalesDocument as SalesDocument  # noqa: PLC0414
 
 MonthKind = Literal["billing_period", "calendar_month"]
 InvoiceStatus = Literal["draft", "issued", "sent", "paid", "credited", "overdue", "void"]
 PaymentMethod = Literal["bank_transfer", "card", "invoice"]
 MAX_CREDITED_LINES = 500
 MAX_MONTHS_SIMULATED = 60
-
-
-class LineItem(msgspec.Struct, frozen=True, kw_only=True):
-    """One line; amounts in major units, `period_end` is the last day, included."""
-
-    description: str
-    kind: str
-    quantity: Decimal
-    unit: str
-    unit_price: Decimal
-    amount: Decimal
-    tax_category: str
-    tax_rate: Decimal
-    period_start: date
-    period_end: date
-    impressions: int | None = None
-    included: int | None = None
-    base_quantity: Decimal = Decimal(1)
-    facts: dict[str, Any] = {}
-
-
-class TaxLine(msgspec.Struct, frozen=True, kw_only=True):
-    """VAT of one category and rate (percent), in major units."""
-
-    category: str
-    rate: Decimal
-    taxable: Decimal
-    tax: Decimal
-    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +69,26 @@ class InvoiceRow(Invoice):
         fields["line_items"] = msgspec.json.decode(self.line_items, type=list[LineItem])
         fields["tax_lines"] = msgspec.json.decode(self.tax_lines, type=list[TaxLine])
         return Invoice(**fields)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayFigure:
+    """Billable impressions of a UTC day."""
+
+    day: date
+    billable: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """An issued invoice as it is and as the stored facts give it now, both as canonical JSON."""
+
+    id: UUID
+    organization_id: UUID
+    invoice_number: str
+    kind: str
+    issued: str
+    replayed: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +206,7 @@ class ImpressionMonth:
         billable: Those that count.
         included: None where nothing limits them; so is `overage`.
         usage_amount: What billable impressions come to now; of a billing period only.
-        billed_amount: What issued invoices ask for them; None until the period is billed.
+        billed_amount: What was asked for them, with what was corrected since; None until then.
     """
 
     period_start: datetime
@@ -226,7 +221,7 @@ class ImpressionMonth:
 
     @property
     def pending_amount(self) -> Decimal | None:
-        """Return what came or was taken back after the period was billed; no invoice holds it."""
+        """Return what came or was taken back since; the next bill corrects it."""
         if self.usage_amount is None or self.billed_amount is None:
             return None
         return self.usage_amount - self.billed_amount

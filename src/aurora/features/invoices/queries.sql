@@ -174,6 +174,61 @@ where a.invoice_id = :invoice_id::uuid
 order by a.id
 limit :limit;
 
+-- name: find_document -> DocumentRow
+-- An invoice or credit note by its id, as it is printed and sent.
+select i.id, i.organization_id, 'invoice' as kind, i.invoice_number as number, i.status, i.invoice_date as issued_on,
+  i.due_date as due_on, i.issued_at, i.kid, null::text as credited_number, null::date as credited_on,
+  i.period_start, i.period_end, i.subtotal, i.tax_amount, i.total, i.currency, i.tax_amount_nok, i.line_items::text
+  as line_items, i.tax_lines::text as tax_lines, i.seller, i.buyer, i.notes, i.language
+from invoices i
+where i.id = :document_id::uuid
+union all
+select c.id, c.organization_id, 'credit_note', c.credit_note_number, c.status, c.credit_note_date,
+  null, c.issued_at, null, i.invoice_number, i.invoice_date,
+  c.period_start, c.period_end, c.subtotal, c.tax_amount, c.total, c.currency, c.tax_amount_nok, c.line_items::text,
+  c.tax_lines::text, c.seller, c.buyer, jsonb_build_array(c.reason), c.language
+from credit_notes c join invoices i on (i.organization_id, i.id) = (c.organization_id, c.invoice_id)
+where c.id = :document_id::uuid;
+
+-- name: find_document_by_number -> DocumentRow
+-- An issued invoice or credit note by its number, as it is printed and sent.
+select i.id, i.organization_id, 'invoice' as kind, i.invoice_number as number, i.status, i.invoice_date as issued_on,
+  i.due_date as due_on, i.issued_at, i.kid, null::text as credited_number, null::date as credited_on,
+  i.period_start, i.period_end, i.subtotal, i.tax_amount, i.total, i.currency, i.tax_amount_nok, i.line_items::text
+  as line_items, i.tax_lines::text as tax_lines, i.seller, i.buyer, i.notes, i.language
+from invoices i
+where i.invoice_number = :number
+union all
+select c.id, c.organization_id, 'credit_note', c.credit_note_number, c.status, c.credit_note_date,
+  null, c.issued_at, null, i.invoice_number, i.invoice_date,
+  c.period_start, c.period_end, c.subtotal, c.tax_amount, c.total, c.currency, c.tax_amount_nok, c.line_items::text,
+  c.tax_lines::text, c.seller, c.buyer, jsonb_build_array(c.reason), c.language
+from credit_notes c join invoices i on (i.organization_id, i.id) = (c.organization_id, c.invoice_id)
+where c.credit_note_number = :number;
+
+-- name: list_replayed_invoices -> Replayed
+-- Issued invoices as they are, and as the stored facts give them now; each as the text of one JSON structure.
+select i.id, i.organization_id, i.invoice_number, i.kind,
+  jsonb_build_object('lines', i.line_items, 'taxes', i.tax_lines, 'subtotal', i.subtotal, 'tax_amount', i.tax_amount,
+    'total', i.total, 'tax_amount_nok', i.tax_amount_nok)::text as issued,
+  app.replay_invoice(i)::text as replayed
+from invoices i
+where i.invoice_number is not null
+  and (:invoice_id::uuid is null or i.id = :invoice_id::uuid)
+  and (:after::uuid is null or i.id > :after::uuid)
+order by i.id
+limit :limit;
+
+-- name: list_billable_days -> DayFigure
+-- Billable impressions of [first, until) by UTC day, the days without any left out.
+select (r.hour at time zone 'UTC')::date as day, sum(r.billable)::bigint as billable
+from usage_hourly_series r
+where r.organization_id = :organization_id::uuid and r.dimension = 'total'
+  and r.hour >= :first::timestamptz and r.hour < :until::timestamptz
+group by 1
+having sum(r.billable) <> 0
+order by 1;
+
 -- name: list_impression_months_by_organization -> ImpressionMonth
 -- Months of impressions that begin before a moment, latest first.
 select period_start, period_end, impressions, billable, included, overage, usage_amount, billed_amount, currency

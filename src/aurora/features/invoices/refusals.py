@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aurora.core.errors import Conflict, Invalid
+from aurora.features.einvoices.model import EInvoiceBlocked as EInvoiceBlocked  # noqa: PLC0414
 
 
 class InvoiceNotIssued(Conflict):
@@ -87,12 +88,6 @@ class InvoiceLineInvalid(Invalid):
     """A line lacks a description, or has an impossible quantity or price."""
 
     code, title = "invoice_line_invalid", "A line of the invoice makes no sense"
-
-
-class EInvoiceBlocked(Conflict):
-    """A number that an e-invoice stands on is wrong; nothing was issued."""
-
-    code, title = "einvoice_blocked", "No e-invoice could be made of this document"
 
 
 class BillingProfileInvalid(Invalid):

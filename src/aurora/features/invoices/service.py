@@ -7,8 +7,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import msgspec
-
 from aurora.core.money import Language
 from aurora.core.paging import Page, decode_cursor, page_of
 from aurora.core.taxids import check_org_number
@@ -20,8 +18,10 @@ from aurora.features.invoices.model import (
     Invoice,
     InvoiceNotFound,
     LegalEntity,
+    SalesDocument,
     SellerMissing,
 )
+from aurora.features.invoices.rendering import attachments_of, ehf_of, printed
 
 DEFAULT_SELLER = "default"
 DELIVER_BATCH = 500
@@ -62,9 +62,44 @@ async def preview_bill(conn: Connection, organization_id: UUID) -> list[BillLine
     return await store.list_bill_lines(conn, organization_id)
 
 
-async def render_invoice(invoice: Invoice, language: Language) -> bytes:
-    """Return an invoice as PDF/A-3b; the same invoice gives the same bytes."""
-    return await invoice_pdf_async(snapshot_of(invoice), language)
+async def get_document(conn: Connection, which: UUID | str) -> SalesDocument:
+    """Return one invoice or credit note by id or number, as it is printed and sent.
+
+    Raises:
+        InvoiceNotFound: There is none, or the caller may not see it.
+    """
+    found = (
+        await store.find_document(conn, which)
+        if isinstance(which, UUID)
+        else await store.find_document_by_number(conn, which)
+    )
+    if found is None:
+        raise InvoiceNotFound
+    return found
+
+
+async def render_document(document: SalesDocument, language: Language | None = None) -> bytes:
+    """Return a document as PDF/A-3b with its EHF file in it; the same document, the same bytes.
+
+    Args:
+        document: An invoice or credit note; a draft is marked as one and has no EHF file.
+        language: Of the page; by default the document's own.
+    """
+    return await invoice_pdf_async(
+        printed(document, language or document.language),
+        language or document.language,
+        attachments=attachments_of(document),
+    )
+
+
+def write_ehf(document: SalesDocument) -> bytes:
+    """Return a document as EHF 3 (Peppol BIS Billing 3.0); the same document, the same bytes.
+
+    Raises:
+        InvoiceNotIssued: It is a draft, or void.
+        EInvoiceBlocked: Seller or buyer has no address in the Peppol network.
+    """
+    return ehf_of(document)
 
 
 async def deliver_invoice(conn: Connection, invoice_id: UUID) -> int:
@@ -107,47 +142,3 @@ async def enter_seller(conn: Connection, **changes: object) -> LegalEntity:
     fields["legal_entity_id"] = fields.pop("id")
     del fields["is_specimen"]
     return await store.update_legal_entity(conn, **fields)
-
-
-def snapshot_of(invoice: Any) -> dict[str, Any]:
-    """Return an invoice as the document wants it: plain mappings, Decimals, and dates.
-
-    Args:
-        invoice: An Invoice, or what has most of its fields, such as a CreditNote.
-    """
-    snapshot: dict[str, Any] = {
-        field: getattr(invoice, field, None)
-        for field in (
-            "invoice_number",
-            "status",
-            "invoice_date",
-            "due_date",
-            "period_start",
-            "period_end",
-            "currency",
-            "kid",
-            "subtotal",
-            "tax_amount",
-            "total",
-        )
-    }
-    snapshot["kind"] = "invoice"
-    snapshot["is_specimen"] = bool(invoice.seller.get("is_specimen"))
-    snapshot["invoice_reference"] = invoice.buyer.get("reference")
-    snapshot["seller"] = invoice.seller
-    snapshot["buyer"] = invoice.buyer
-    snapshot["line_items"] = [
-        {**msgspec.structs.asdict(line), "detail": _detail(line.impressions, line.included)}
-        for line in invoice.line_items
-    ]
-    snapshot["tax_lines"] = [msgspec.structs.asdict(line) for line in invoice.tax_lines]
-    snapshot["notes"] = []
-    return snapshot
-
-
-def _detail(impressions: int | None, included: int | None) -> str | None:
-    if impressions is None or included is None:
-        return None
-    over = impressions - included
-    # \u2212 is the minus sign, \u00a0 groups digits as Norwegian and ISO 31-0 do.
-    return f"{impressions:,} \u2212 {included:,} = {over:,}".replace(",", "\u00a0")

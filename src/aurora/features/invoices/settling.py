@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
-from aurora.core.money import Language
 from aurora.core.paging import Page, decode_cursor, page_of
 from aurora.db.transaction import Connection
 from aurora.features.invoices import store
-from aurora.features.invoices.document import invoice_pdf_async
 from aurora.features.invoices.model import (
     Allocation,
     CreditNote,
@@ -22,7 +19,7 @@ from aurora.features.invoices.model import (
     PaymentMethod,
     PaymentNotFound,
 )
-from aurora.features.invoices.service import get_invoice, snapshot_of
+from aurora.features.invoices.service import get_invoice
 
 
 async def credit_invoice(
@@ -83,20 +80,6 @@ async def list_credit_notes(
         conn, organization_id, invoice_id, after=after, limit=limit + 1
     )
     return page_of(found, limit, lambda row: (row.created_at, row.id))
-
-
-async def render_credit_note(note: CreditNote, language: Language) -> bytes:
-    """Return a credit note as PDF/A-3b; the same credit note gives the same bytes."""
-    fields: dict[str, Any] = snapshot_of(note)
-    fields |= {
-        "kind": "credit_note",
-        "invoice_number": note.credit_note_number,
-        "invoice_date": note.credit_note_date,
-        "due_date": note.credit_note_date,
-        "invoice_reference": note.invoice_number,
-        "kid": None,
-    }
-    return await invoice_pdf_async(fields, language)
 
 
 async def enter_payment(

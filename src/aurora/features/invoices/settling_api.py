@@ -223,12 +223,14 @@ async def get_credit_note(credit_note_id: UUID, who: Who, pool: Database) -> Cre
     responses={200: {"content": {"application/pdf": {}}, "description": "PDF/A-3b"}},
 )
 async def get_credit_note_pdf(
-    credit_note_id: UUID, who: Who, pool: Database, language: Literal["nb", "en"] = "nb"
+    credit_note_id: UUID, who: Who, pool: Database, language: Literal["nb", "en"] | None = None
 ) -> Response:
-    """Return one credit note as PDF/A-3b; the same credit note gives the same bytes."""
-    note = await _read(credit_note_id, who, pool)
-    pdf = await settling.render_credit_note(note, language)
-    disposition = f'inline; filename="{note.credit_note_number or note.id}.pdf"'
+    """Return one credit note as PDF/A-3b, in its own language if none is named."""
+    async with transaction(pool, actor_of(who), read_only=True) as conn:
+        note = await settling.get_credit_note(conn, credit_note_id)
+        document = await service.get_document(conn, note.id)
+    pdf = await service.render_document(document, language)
+    disposition = f'inline; filename="{document.number or document.id}.pdf"'
     headers = {**NO_STORE, "content-disposition": disposition}
     return Response(pdf, media_type="application/pdf", headers=headers)
 

@@ -24,12 +24,16 @@ from aurora.features.invoices.model import (
     BillLine,
     CreditNote,
     CreditNoteRow,
+    DayFigure,
+    DocumentRow,
     ImpressionMonth,
     Invoice,
     InvoiceRow,
     LegalEntity,
     MonthKind,
     Payment,
+    Replayed,
+    SalesDocument,
     SimulatedCustomer,
 )
 
@@ -96,6 +100,46 @@ async def find_invoice_by_number(conn: Connection, number: str) -> Invoice | Non
         conn, QUERIES["find_invoice_by_number"], InvoiceRow, invoice_number=number
     )
     return None if row is None else row.parsed()
+
+
+async def find_document(conn: Connection, document_id: UUID) -> SalesDocument | None:
+    """Return an invoice or credit note by id, if the caller may see it."""
+    row = await fetch_optional(conn, QUERIES["find_document"], DocumentRow, document_id=document_id)
+    return None if row is None else row.parsed()
+
+
+async def find_document_by_number(conn: Connection, number: str) -> SalesDocument | None:
+    """Return an issued invoice or credit note by number, if the caller may see it."""
+    row = await fetch_optional(conn, QUERIES["find_document_by_number"], DocumentRow, number=number)
+    return None if row is None else row.parsed()
+
+
+async def list_replayed(
+    conn: Connection, *, after: UUID | None, limit: int, invoice_id: UUID | None
+) -> list[Replayed]:
+    """Return issued invoices beside what the stored facts give now, by id; or one of them."""
+    return await fetch_all(
+        conn,
+        QUERIES["list_replayed_invoices"],
+        Replayed,
+        after=after,
+        limit=limit,
+        invoice_id=invoice_id,
+    )
+
+
+async def list_billable_days(
+    conn: Connection, organization_id: UUID, start: datetime, end: datetime
+) -> list[DayFigure]:
+    """Return the billable impressions of [start, end) by UTC day."""
+    return await fetch_all(
+        conn,
+        QUERIES["list_billable_days"],
+        DayFigure,
+        organization_id=organization_id,
+        first=start,
+        until=end,
+    )
 
 
 async def list_invoices(

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import date
 from typing import Annotated, Any
+from urllib.parse import parse_qsl
 from uuid import UUID
 
 import msgspec
@@ -14,23 +15,34 @@ from pydantic import BaseModel
 
 from aurora.core.errors import Unauthorized
 from aurora.db.pool import Pool
-from aurora.db.transaction import transaction
+from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.organizations.service import get_organization
-from aurora.features.usage import live_api, reading_api, service
+from aurora.features.usage import keeping, live_api, reading_api, service
+from aurora.features.usage.decoding import Batch
 from aurora.features.usage.group_commit import GroupCommit, group_commit
 from aurora.features.usage.live import live
 from aurora.features.usage.model import (
     MAX_BODY_BYTES,
     MAX_EVENTS_PER_CALL,
+    MAX_REASON,
     MAX_SUMMARY_GROUPS,
     GroupBy,
+    ReasonMissing,
     Receipt,
     SummaryRow,
     UsageEvent,
 )
 from aurora.features.usage.receiving import CLOUDEVENT, CLOUDEVENTS, decode_body
-from aurora.integrations.http import Caller, HotRequest, HotRoute, caller_of, pool_of
+from aurora.integrations.http import (
+    Caller,
+    HotRequest,
+    HotRoute,
+    OrganizationMissing,
+    caller_of,
+    pool_of,
+)
 
+BACKFILL_TIMEOUT_MS = 60_000
 _encoder = msgspec.json.Encoder()
 
 router = APIRouter(prefix="/v1/usage", tags=["usage"])
@@ -61,10 +73,38 @@ async def post_events(request: HotRequest) -> bytes:
     # Quotas are looked at as soon as what counts to them is committed.
     named = {event.organization_id for _, event in batch.events} | {who.organization_id}
     request.state.usage_committed(named - {None})
-    if batch.rejected:
-        rejected = sorted([*batch.rejected, *receipt.rejected], key=lambda each: each.index)
-        receipt = msgspec.structs.replace(receipt, rejected=rejected)
-    return _encoder.encode(receipt)
+    return _encoder.encode(_with_rejected(receipt, batch))
+
+
+async def post_backfill(request: HotRequest) -> bytes:
+    """Take events of any age of one organization, and write it into the audit."""
+    who = request.caller
+    if who is None:
+        raise Unauthorized
+    who.must_be_operator("usage:write")
+    asked = dict(parse_qsl(request.scope.get("query_string", b"").decode("latin-1")))
+    reason = asked.get("reason", "").strip()
+    if not reason or len(reason) > MAX_REASON or "\0" in reason:
+        raise ReasonMissing(f"Say why in 1 to {MAX_REASON} characters: ?reason=…")
+    try:
+        organization_id = UUID(asked.get("organization_id", ""))
+    except ValueError:
+        raise OrganizationMissing from None
+    batch = decode_body(request.body, request.headers)
+    async with transaction(
+        request.pool, PLATFORM, statement_timeout_ms=BACKFILL_TIMEOUT_MS
+    ) as conn:
+        await get_organization(conn, organization_id)
+        receipt = await keeping.backfill_usage(conn, organization_id, batch.events, reason=reason)
+    return _encoder.encode(_with_rejected(receipt, batch))
+
+
+def _with_rejected(receipt: Receipt, batch: Batch) -> Receipt:
+    """Return the receipt with those that could not be read in their places."""
+    if not batch.rejected:
+        return receipt
+    rejected = sorted([*batch.rejected, *receipt.rejected], key=lambda each: each.index)
+    return msgspec.structs.replace(receipt, rejected=rejected)
 
 
 EVENT_EXAMPLE: dict[str, Any] = {
@@ -134,6 +174,58 @@ HOT_ROUTES = (
                                 "rejected": [],
                             },
                         }
+                    },
+                }
+            },
+        },
+    ),
+    HotRoute(
+        path="/v1/usage/backfill",
+        handler=post_backfill,
+        max_body_bytes=MAX_BODY_BYTES,
+        takes_compressed=True,
+        models=(UsageEvent, Receipt),
+        operation={
+            "tags": ["usage"],
+            "operationId": "post_usage_backfill",
+            "summary": "Record events of any age (operators)",
+            "description": (
+                "Takes what /v1/usage/events takes, of one organization and however old, since "
+                "2000. Each id counts once, for at least 100 days from when it was taken. "
+                "It is written into the audit, with the reason."
+            ),
+            "parameters": [
+                {
+                    "name": "organization_id",
+                    "in": "query",
+                    "required": True,
+                    "schema": {"type": "string", "format": "uuid"},
+                },
+                {
+                    "name": "reason",
+                    "in": "query",
+                    "required": True,
+                    "schema": {"type": "string", "maxLength": MAX_REASON},
+                },
+            ],
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {
+                        "schema": {
+                            "type": "array",
+                            "maxItems": MAX_EVENTS_PER_CALL,
+                            "items": {"$ref": "#/components/schemas/UsageEvent"},
+                        },
+                        "example": [EVENT_EXAMPLE],
+                    },
+                },
+            },
+            "responses": {
+                "200": {
+                    "description": "What became of each event.",
+                    "content": {
+                        "application/json": {"schema": {"$ref": "#/components/schemas/Receipt"}}
                     },
                 }
             },

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import date
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, date
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -16,7 +17,14 @@ from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.keys.service import list_api_keys
 from aurora.features.organizations.service import get_organization
-from aurora.features.usage import importing, jobs, keeping_commands, reading_commands, service
+from aurora.features.usage import (
+    importing,
+    jobs,
+    keeping,
+    keeping_commands,
+    reading_commands,
+    service,
+)
 from aurora.features.usage.model import (
     ApiKeyUnknown,
     DateRangeInvalid,
@@ -74,6 +82,7 @@ def import_usage(
     format: Annotated[  # noqa: A002 - it is what the option is called
         str, typer.Option(help="auto, ndjson, csv, cloudevents, or access_log.")
     ] = "auto",
+    reason: Annotated[str, typer.Option(help="Why, for the audit.")] = "an import",
     json: JsonOption = False,
 ) -> None:
     """Import events from a file; again, or after an interruption, each still counts once.
@@ -92,26 +101,23 @@ def import_usage(
             if len(named) != 1:
                 raise ApiKeyUnknown(f"{org} has no API key {key!r}; see aurora key list.")
             key_id = named[0]
-        sender = service.Sender(organization_id=organization.id, backfill=True)
-
-        async def ingest(events: list[UsageEvent]) -> Receipt:
-            return await _ingest(pool, events, sender)
-
+        taken = _Taken(pool, organization.id)
         columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
         with Progress(
             *columns, TimeRemainingColumn(), console=err, disable=json, transient=True
         ) as bar:
             task = bar.add_task(file.name, total=None)
-            return await importing.import_file(
-                file,
-                ingest,
-                format=format,
-                defaults=importing.Defaults(api_key_id=key_id, organization_id=organization.id),
-                checkpoint=DatabaseCheckpoint(pool, organization.id, file.name),
-                on_progress=lambda done: bar.update(
-                    task, completed=done.bytes_done, total=done.bytes_total
-                ),
-            )
+            async with taken.audited(file.name, reason):
+                return await importing.import_file(
+                    file,
+                    taken.ingest,
+                    format=format,
+                    defaults=importing.Defaults(api_key_id=key_id, organization_id=organization.id),
+                    checkpoint=DatabaseCheckpoint(pool, organization.id, file.name),
+                    on_progress=lambda done: bar.update(
+                        task, completed=done.bytes_done, total=done.bytes_total
+                    ),
+                )
 
     report = run(ctx, work)
     if json:
@@ -122,10 +128,48 @@ def import_usage(
         raise typer.Exit(EXIT_FAILED)
 
 
-async def _ingest(pool: Pool, events: Sequence[UsageEvent], sender: service.Sender) -> Receipt:
-    # Every parser of the importing package hands out only what check_event() lets pass.
-    async with transaction(pool, PLATFORM, statement_timeout_ms=IMPORT_TIMEOUT_MS) as conn:
-        return await service.record_usage(conn, list(enumerate(events)), sender)
+class _Taken:
+    """Stores the batches of one import, and writes into the audit what they were."""
+
+    def __init__(self, pool: Pool, organization_id: UUID) -> None:
+        self._pool, self._organization_id = pool, organization_id
+        self._sender = service.Sender(organization_id=organization_id, backfill=True)
+        self._accepted = 0
+        self._first, self._last = date.max, date.min
+
+    async def ingest(self, events: list[UsageEvent]) -> Receipt:
+        """Store a batch; when it returns, the batch is committed."""
+        # Every parser of the importing package hands out only what check_event() lets pass.
+        async with transaction(
+            self._pool, PLATFORM, statement_timeout_ms=IMPORT_TIMEOUT_MS
+        ) as conn:
+            receipt = await service.record_usage(conn, list(enumerate(events)), self._sender)
+        if receipt.accepted:
+            moments = [event.timestamp for event in events]
+            self._first = min(self._first, min(moments).astimezone(UTC).date())
+            self._last = max(self._last, max(moments).astimezone(UTC).date())
+            self._accepted += receipt.accepted
+        return receipt
+
+    @asynccontextmanager
+    async def audited(self, file_name: str, reason: str) -> AsyncIterator[None]:
+        """Write down that an import begins, and at its end, of whatever kind, what it brought."""
+        async with transaction(self._pool, PLATFORM) as conn:
+            await keeping.record_import(
+                conn, self._organization_id, file_name=file_name, reason=reason
+            )
+        try:
+            yield
+        finally:
+            if self._accepted:
+                async with transaction(self._pool, PLATFORM) as conn:
+                    await keeping.record_backfill(
+                        conn,
+                        self._organization_id,
+                        reason=reason,
+                        days=(self._first, self._last),
+                        count=self._accepted,
+                    )
 
 
 def _print_report(report: importing.ImportReport) -> None:

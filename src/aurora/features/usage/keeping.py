@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import UTC, date, timedelta
 from uuid import UUID
 
 import msgspec
@@ -13,6 +13,7 @@ from aurora.db.transaction import Connection
 from aurora.features.audit.service import record_event
 from aurora.features.usage import service, store
 from aurora.features.usage.model import (
+    Adopted,
     DateRangeInvalid,
     Difference,
     Quarantined,
@@ -71,13 +72,7 @@ async def replay_quarantine(
     organization_id = held[0].organization_id
     await store.delete_quarantine(conn, organization_id, [each.event_key for each in held])
     events = [msgspec.convert(each.event, UsageEvent) for each in held]
-    sender = Sender(organization_id=organization_id, backfill=True)
-    receipt = await service.record_usage(conn, list(enumerate(events)), sender)
-    days = sorted(event.timestamp.date() for event in events)
-    await record_backfill(
-        conn, organization_id, reason=reason, days=(days[0], days[-1]), count=receipt.accepted
-    )
-    return receipt
+    return await backfill_usage(conn, organization_id, list(enumerate(events)), reason=reason)
 
 
 async def drop_quarantine(conn: Connection, held: Sequence[Quarantined], *, reason: str) -> int:
@@ -97,11 +92,24 @@ async def drop_quarantine(conn: Connection, held: Sequence[Quarantined], *, reas
     return dropped
 
 
+async def record_import(
+    conn: Connection, organization_id: UUID, *, file_name: str, reason: str
+) -> None:
+    """Write into the audit that a file's import begins, so that one that is killed is known too."""
+    await record_event(
+        conn,
+        organization_id=organization_id,
+        action="usage.import_began",
+        subject_type="organization",
+        subject_id=str(organization_id),
+        after={"reason": reason, "file": file_name},
+    )
+
+
 async def record_backfill(
     conn: Connection, organization_id: UUID, *, reason: str, days: tuple[date, date], count: int
 ) -> None:
-    """Write into the audit that events of any age were taken, and look at their addresses again."""
-    await store.reopen_addresses(conn, days[0])
+    """Write into the audit that events of any age were taken."""
     await record_event(
         conn,
         organization_id=organization_id,
@@ -115,6 +123,60 @@ async def record_backfill(
             "last_day": days[1].isoformat(),
         },
     )
+
+
+async def adopt_usage(conn: Connection, table: str, limit: int) -> Adopted:
+    """Take up to `limit` rows of a table in the founding shape over, each once, and count them.
+
+    How far it came is stored in the same transaction.
+
+    Args:
+        conn: An open transaction of the platform.
+        table: Its name, with its schema.
+        limit: Rows a step.
+
+    Raises:
+        UsageTableInvalid: It is no such table.
+        AdoptionExpired: Rows were written behind its back, and it began too long ago.
+    """
+    return await store.adopt(conn, table, limit)
+
+
+async def record_adoption(conn: Connection, table: str, *, accepted: int, refused: int) -> None:
+    """Write into the audit that a table was taken over."""
+    await record_event(
+        conn,
+        organization_id=None,
+        action="usage.adopted",
+        subject_type="table",
+        subject_id=table,
+        after={"events": accepted, "refused": refused},
+    )
+
+
+async def backfill_usage(
+    conn: Connection,
+    organization_id: UUID,
+    events: Sequence[tuple[int, UsageEvent]],
+    *,
+    reason: str,
+) -> Receipt:
+    """Count events of one organization whatever their age, each once, and audit it.
+
+    Args:
+        conn: An open transaction of the platform.
+        organization_id: Whose events these are; those of another's keys are refused.
+        events: With their places in the sender's batch.
+        reason: Why, for the audit.
+    """
+    sender = Sender(organization_id=organization_id, backfill=True)
+    receipt = await service.record_usage(conn, events, sender)
+    if receipt.accepted:
+        days = sorted(event.timestamp.astimezone(UTC).date() for _, event in events)
+        await record_backfill(
+            conn, organization_id, reason=reason, days=(days[0], days[-1]), count=receipt.accepted
+        )
+    return receipt
 
 
 async def get_retention(conn: Connection) -> Retention:

@@ -7,20 +7,31 @@ from typing import Annotated, Any
 
 import typer
 
+from aurora.core.errors import Conflict
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, Connection, transaction
 from aurora.features.organizations.service import get_organization
-from aurora.features.usage import keeping
+from aurora.features.usage import jobs, keeping
 from aurora.features.usage.model import Difference, Quarantined, Retention
 from aurora.features.usage.reading_commands import FromOption, OrgOption, ToOption, day_of
 from aurora.integrations.terminal import EXIT_FAILED, JsonOption, err, run, show
 
 usage = typer.Typer()
+
+
+class AdoptionUnfinished(Conflict):
+    """The table is still written to."""
+
+    code, title = "adoption_unfinished", "The table is still written to; stop that and go on"
+
+
 quarantine = typer.Typer(
     help="Events that came out of time: look, replay, drop.", no_args_is_help=True
 )
 
 VERIFY_TIMEOUT_MS = 600_000
+MAX_ADOPTED_BATCH = 100_000
+MAX_PASSES = 5
 ReasonOption = Annotated[str, typer.Option(help="Why, for the audit.")]
 
 
@@ -45,6 +56,53 @@ def verify_usage(
     show(found, json=json)
     if found:
         err.print(f"{len(found):,} sums differ from the raw rows")
+        raise typer.Exit(EXIT_FAILED)
+
+
+@usage.command("adopt")
+def adopt_usage(
+    ctx: typer.Context,
+    table: Annotated[str, typer.Argument(help="As schema.table, in the founding shape.")],
+    batch: Annotated[
+        int, typer.Option(min=1, max=MAX_ADOPTED_BATCH, help="Rows a transaction.")
+    ] = 20_000,
+    json: JsonOption = False,
+) -> None:
+    """Take over usage that another system stored, each row once; interrupted, it goes on.
+
+    Rows of no organization or key that is here, or that no constraint lets in, are left where they
+    are and counted as refused; exit code 1 if there are any.
+    """
+
+    async def work(pool: Pool) -> dict[str, int]:
+        accepted = refused = known = passes = 0
+        with err.status("adopting") as status:
+            while True:
+                async with transaction(
+                    pool, PLATFORM, statement_timeout_ms=VERIFY_TIMEOUT_MS
+                ) as conn:
+                    done = await keeping.adopt_usage(conn, table, batch)
+                    accepted += done.accepted
+                    known += done.known
+                    refused = refused + done.refused if done.looked_at else refused
+                    if done.is_finished:
+                        await keeping.record_adoption(
+                            conn, table, accepted=accepted, refused=refused
+                        )
+                        break
+                    if not done.looked_at:
+                        # From the front again: somebody wrote meanwhile.
+                        refused, known, passes = 0, 0, passes + 1
+                        if passes > MAX_PASSES:
+                            raise AdoptionUnfinished
+                status.update(f"adopting: {accepted:,} rows")
+        await jobs.fold(pool)
+        await jobs.count_visitors(pool)
+        return {"accepted": accepted, "known": known, "refused": refused}
+
+    done = run(ctx, work)
+    show(done, json=json)
+    if done["refused"]:
         raise typer.Exit(EXIT_FAILED)
 
 

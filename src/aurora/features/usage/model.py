@@ -31,6 +31,7 @@ MAX_PERFORMANCE_DAYS = 366
 MAX_EXPORT_DAYS = 366
 MAX_DIFFERENCES = 1_000
 MAX_ORIGINS = 200
+MAX_REASON = 500
 NO_KEY = "00000000-0000-0000-0000-000000000000"
 """How sums name a missing key."""
 
@@ -245,6 +246,17 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """What a step of taking a table over did: rows that were looked at, and what became of them."""
+
+    looked_at: int
+    accepted: int
+    known: int
+    refused: int
+    is_finished: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CountedEvent:
     """A staged event whose id had been counted before, and the digest of what was counted."""
 
@@ -315,6 +327,24 @@ class TimeZoneUnsupported(Invalid):
     """The zone's offset is not whole hours, and sums are kept by the hour."""
 
     code, title = "time_zone_unsupported", "The time zone is not whole hours from UTC"
+
+
+class ReasonMissing(Invalid):
+    """Nobody said why."""
+
+    code, title = "reason_missing", "Say why, for the audit"
+
+
+class UsageTableInvalid(Invalid):
+    """The table that is to be taken over is not one."""
+
+    code, title = "usage_table_invalid", "This is no table of usage in the founding shape"
+
+
+class AdoptionExpired(Invalid):
+    """The rows that were taken over are no longer known by their ids."""
+
+    code, title = "usage_adoption_expired", "Taking this table over began too long ago to go on"
 
 
 class DateRangeInvalid(Invalid):

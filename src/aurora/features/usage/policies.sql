@@ -10,6 +10,8 @@ revoke execute on function
   app.truncate_usage_addresses(integer), app.drop_usage_month(), app.drop_usage_hours(integer),
   app.verify_usage_counts(uuid, date, date), app.verify_usage_latencies(uuid, date, date),
   app.verify_usage_visitors(uuid, date, date), app.open_usage_reversing(), app.claim_usage_reversals(jsonb), app.reverse_usage(jsonb), app.quarantine_usage(jsonb, integer),
+  app.check_adoptable(regclass), app.stage_adopted_usage(regclass, bigint, integer), app.end_adoption(regclass),
+  app.adopt_usage(text, integer),
   track_usage(
     uuid, uuid, text, integer, text, integer, boolean, text, boolean, text, text, inet, text, jsonb, text,
     timestamptz
@@ -25,6 +27,8 @@ grant execute on function
   app.truncate_usage_addresses(integer), app.drop_usage_month(), app.drop_usage_hours(integer),
   app.verify_usage_counts(uuid, date, date), app.verify_usage_latencies(uuid, date, date),
   app.verify_usage_visitors(uuid, date, date), app.open_usage_reversing(), app.claim_usage_reversals(jsonb), app.reverse_usage(jsonb), app.quarantine_usage(jsonb, integer),
+  app.check_adoptable(regclass), app.stage_adopted_usage(regclass, bigint, integer), app.end_adoption(regclass),
+  app.adopt_usage(text, integer),
   track_usage(
     uuid, uuid, text, integer, text, integer, boolean, text, boolean, text, text, inet, text, jsonb, text,
     timestamptz

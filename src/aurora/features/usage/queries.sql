@@ -259,6 +259,10 @@ select app.drop_usage_month();
 -- Removes hourly sums that are kept no longer, but those that bills are made from; returns how many.
 select app.drop_usage_hours(:limit);
 
+-- name: insert_usage_adopted -> Adopted
+-- Takes the next rows of a table in the founding shape over.
+select looked_at, accepted, known, refused, is_finished from app.adopt_usage(:table_name, :limit::integer);
+
 -- name: insert_usage_partitions
 -- Makes the months that hold these days; returns how many it made.
 select app.ensure_usage_partitions(:first_day::date, :last_day::date);

@@ -60,6 +60,8 @@ async def record_usage(
     if staging.rows:
         if sender.backfill:
             await store.ensure_partitions(conn, *staging.days())
+            # Whole addresses of days that were looked through already are truncated tonight.
+            await store.reopen_addresses(conn, staging.days()[0])
         staging.settle(await store_rows(conn, staging.rows))
         if not sender.backfill:
             await store.touch_api_keys(conn, staging.key_ids(), clock.now())

@@ -15,6 +15,7 @@ from aurora.features.usage.model import (
     MAX_DIFFERENCES,
     MAX_QUARANTINED,
     MAX_SUMMARY_GROUPS,
+    Adopted,
     AsideOutcome,
     CountedEvent,
     Difference,
@@ -270,6 +271,12 @@ async def drop_hours(conn: Connection, limit: int) -> int:
     """Remove hourly sums that are kept no longer; return how many."""
     dropped: int = await fetch_value(conn, QUERIES["delete_usage_hours"], limit=limit)
     return dropped
+
+
+async def adopt(conn: Connection, table: str, limit: int) -> Adopted:
+    """Take the next rows of a table over."""
+    query = QUERIES["insert_usage_adopted"]
+    return await fetch_one(conn, query, Adopted, table_name=table, limit=limit)
 
 
 async def ensure_partitions(conn: Connection, first_day: date, last_day: date) -> int:

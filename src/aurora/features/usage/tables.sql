@@ -234,3 +234,20 @@ comment on column app.usage_policy.keep_months is
   'At least 4: ids are remembered for 100 days, and a row may be taken back as long.';
 comment on column app.usage_policy.addresses_truncated_to is 'Before this day no row holds a whole address; null: not known.';
 insert into app.usage_policy default values;
+
+create table app.usage_adoptions (
+  table_name text not null,
+  after_id bigint not null default '-9223372036854775808',
+  accepted bigint not null default 0,
+  known bigint not null default 0,
+  refused bigint not null default 0,
+  started_at timestamptz not null default app.now(),
+  updated_at timestamptz not null default app.now(),
+  finished_at timestamptz,
+  constraint usage_adoptions_pkey primary key (table_name)
+);
+alter table app.usage_adoptions enable row level security;
+comment on table app.usage_adoptions is
+  'How far each table in the founding shape was taken over; written with the rows, so that it goes on after an end of any kind.';
+comment on column app.usage_adoptions.known is 'Rows that had been taken in an earlier pass.';
+comment on column app.usage_adoptions.refused is 'Rows of no organization or key here, or that no constraint lets in: they stay where they are.';

@@ -1,0 +1,119 @@
+"""The commands that read usage, watch it, and take it over, as somebody types them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from tests.builders import a_slug, an_event
+from tests.journeys.conftest import PROGRAM, Aurora
+
+from aurora.core import clock
+
+TAILED_S = 8
+
+
+@pytest.fixture
+def slug(aurora: Aurora) -> str:
+    name = a_slug()
+    aurora.json("org", "create", "--name", "Hotel", "--slug", name, "--email", "post@hotel.example")
+    return name
+
+
+def imported(aurora: Aurora, slug: str, file: Path, *events: dict[str, Any], key: str = "") -> Any:
+    file.write_text("\n".join(json.dumps(event) for event in events))
+    more = ("--key", key) if key else ()
+    return aurora.json("usage", "import", str(file), "--org", slug, "--reason", "a test", *more)
+
+
+def test_an_import_says_in_the_audit_that_it_began_and_what_it_brought(
+    aurora: Aurora, slug: str, tmp_path: Path
+) -> None:
+    old = [an_event(timestamp=f"2025-0{month}-15T12:00:00Z") for month in (3, 1)]
+    imported(aurora, slug, tmp_path / "old.ndjson", *old)
+    imported(aurora, slug, tmp_path / "old.ndjson", *old)
+    audited = {each["action"]: each for each in aurora.json("audit", "list", "--org", slug)}
+    assert audited["usage.import_began"]["after"] == {"reason": "a test", "file": "old.ndjson"}
+    assert audited["usage.backfilled"]["after"] == {
+        "reason": "a test", "events": 2, "first_day": "2025-01-15", "last_day": "2025-03-15",
+    }  # fmt: skip
+
+
+def test_origins_and_months_of_impressions(aurora: Aurora, slug: str, tmp_path: Path) -> None:
+    day = str(clock.now().date() - timedelta(days=3))
+    aurora.json("subscription", "start", "--org", slug, "--plan", "basic", "--at", day)
+    key = aurora.json("key", "create", "--org", slug, "--name", "Website")["key_prefix"]
+    shown = [an_event(origin="https://a.example") for _ in range(2)]
+    imported(aurora, slug, tmp_path / "new.ndjson", *shown, an_event(), key=key)
+    origins = aurora.json("usage", "origins", "--org", slug, "--limit", "1")
+    assert [(each["origin"], each["requests"], each["origins"]) for each in origins] == [
+        ("https://a.example", 2, 2)
+    ]
+    (month,) = aurora.json("usage", "impressions", "--org", slug)
+    assert (month["billable"], month["overage"], month["billed_amount"]) == (3, 0, None)
+    (month,) = aurora.json(
+        "usage", "impressions", "--org", slug, "--by", "calendar_month", "--months", "1"
+    )
+    assert (month["billable"], month["usage_amount"]) == (3, None)
+
+
+@contextmanager
+def tailing(aurora: Aurora, slug: str) -> Iterator[subprocess.Popen[str]]:
+    command = [PROGRAM, "usage", "tail", "--org", slug, "--seconds", str(TAILED_S), "--json"]
+    with subprocess.Popen(
+        command, env=dict(aurora.environment), stdout=subprocess.PIPE, text=True
+    ) as tail:
+        yield tail
+        tail.terminate()
+
+
+def test_a_tail_prints_what_comes_and_ends(aurora: Aurora, slug: str, tmp_path: Path) -> None:
+    began_s = time.monotonic()
+    with tailing(aurora, slug) as tail:
+        number = 0
+        # It shows what comes after its first look, whenever that is.
+        while tail.poll() is None and time.monotonic() - began_s < TAILED_S * 4:
+            number += 1
+            event = an_event(endpoint=f"/[bold]{number}")
+            imported(aurora, slug, tmp_path / f"{number}.ndjson", event)
+        printed = tail.communicate(timeout=60)[0].splitlines()
+    seen = [json.loads(line)["endpoint"] for line in printed]
+    assert tail.returncode == 0
+    assert seen
+    assert all(endpoint.startswith("/[bold]") for endpoint in seen)
+    assert len(seen) == len(set(seen))
+
+
+def test_a_table_in_the_founding_shape_is_taken_over(aurora: Aurora, slug: str) -> None:
+    organization = aurora.json("org", "show", slug)["id"]
+    key = aurora.json("key", "create", "--org", slug, "--name", "Website")["id"]
+    with psycopg.connect(aurora.owner_dsn) as owner:
+        owner.execute(
+            "create table old_usage as select n::bigint as id, %s::uuid as organization_id,"
+            " now() - interval '1 day' * n as timestamp, %s::uuid as api_key_id, '/x' as endpoint,"
+            " 'GET' as method, case n when 3 then 99999 else 200 end as status_code,"
+            " 1 as response_time_ms, false as cached, null::text as widget_type,"
+            " true as widget_impression, null::text as origin, null::text as user_agent,"
+            " null::inet as ip_address, 'NO' as country_code, '{}'::jsonb as metadata"
+            " from generate_series(1, 50) n",
+            (organization, key),
+        )  # fmt: skip
+        owner.execute("alter table old_usage add primary key (id)")
+    command = ("usage", "adopt", "public.old_usage", "--batch", "7")
+    ran = aurora.cli(*command, "--json")
+    assert ran.code == 1, "a row was refused"
+    assert json.loads(ran.out) == {"accepted": 49, "known": 0, "refused": 1}
+    again = aurora.cli(*command, "--json")
+    assert json.loads(again.out)["accepted"] == 0
+    (month,) = aurora.json("usage", "impressions", "--org", slug, "--by", "calendar_month",
+                           "--months", "1")  # fmt: skip
+    assert month["billable"] > 0
+    assert aurora.cli("usage", "adopt", "public.nothing").code == 1
