@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+
+Document = TypeVar("Document")
 
 
 class LineItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,3 +41,16 @@ class TaxLine(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     reason_en: str | None = None
     saft_code: str | None = None
+
+
+def with_lines(row: Any, document: type[Document]) -> Document:
+    """Return a row, whose lines and VAT are JSON text, as the document with them as structures.
+
+    Args:
+        row: Has every field of the document.
+        document: A dataclass with `line_items` and `tax_lines`.
+    """
+    fields = {field.name: getattr(row, field.name) for field in dataclasses.fields(document)}  # type: ignore[arg-type]
+    fields["line_items"] = msgspec.json.decode(row.line_items, type=list[LineItem])
+    fields["tax_lines"] = msgspec.json.decode(row.tax_lines, type=list[TaxLine])
+    return document(**fields)

@@ -8,12 +8,11 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
-import msgspec
-
 from aurora.core.errors import AuroraError, Conflict, Invalid, NotFound
 from aurora.features.invoices import refusals as refusals  # noqa: PLC0414 - their codes are ours
 from aurora.features.invoices.lines import LineItem as LineItem  # noqa: PLC0414 - part of the model
 from aurora.features.invoices.lines import TaxLine as TaxLine  # noqa: PLC0414
+from aurora.features.invoices.lines import with_lines
 from aurora.features.invoices.sales_document import DocumentRow as DocumentRow  # noqa: PLC0414
 from aurora.features.invoices.sales_document import SalesDocument as SalesDocument  # noqa: PLC0414
 
@@ -65,10 +64,7 @@ class InvoiceRow(Invoice):
 
     def parsed(self) -> Invoice:
         """Return the invoice with its lines as structures."""
-        fields = {name: getattr(self, name) for name in Invoice.__dataclass_fields__}
-        fields["line_items"] = msgspec.json.decode(self.line_items, type=list[LineItem])
-        fields["tax_lines"] = msgspec.json.decode(self.tax_lines, type=list[TaxLine])
-        return Invoice(**fields)
+        return with_lines(self, Invoice)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,10 +127,7 @@ class CreditNoteRow(CreditNote):
 
     def parsed(self) -> CreditNote:
         """Return the credit note with its lines as structures."""
-        fields = {name: getattr(self, name) for name in CreditNote.__dataclass_fields__}
-        fields["line_items"] = msgspec.json.decode(self.line_items, type=list[LineItem])
-        fields["tax_lines"] = msgspec.json.decode(self.tax_lines, type=list[TaxLine])
-        return CreditNote(**fields)
+        return with_lines(self, CreditNote)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,8 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
-import msgspec
-
 from aurora.core.money import Language
-from aurora.features.invoices.lines import LineItem, TaxLine
+from aurora.features.invoices.lines import LineItem, TaxLine, with_lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +58,4 @@ class DocumentRow(SalesDocument):
 
     def parsed(self) -> SalesDocument:
         """Return the document with its lines as structures."""
-        fields = {name: getattr(self, name) for name in SalesDocument.__dataclass_fields__}
-        fields["line_items"] = msgspec.json.decode(self.line_items, type=list[LineItem])
-        fields["tax_lines"] = msgspec.json.decode(self.tax_lines, type=list[TaxLine])
-        return SalesDocument(**fields)
+        return with_lines(self, SalesDocument)

@@ -124,7 +124,7 @@ begin
   )
   select array_agg(c.organization_id), array_agg(c.event_key) into v_organizations, v_keys from claimed c;
 
-  -- Seldom: joining every batch with what it claimed took an eighth of the time.
+  -- Seldom, so that the usual batch is not joined with what it claimed.
   if coalesce(cardinality(v_keys), 0) < (select count(*) from pg_temp.usage_staging) then
     with lost as (
       delete from pg_temp.usage_staging s
