@@ -35,7 +35,7 @@ class UsedFromTheAnswer(Budget):
 
 
 def late_use(world: World) -> None:
-    """Granted at the end of a half minute, used in the next one, asked again an hour later."""
+    """Granted at the end of ten seconds, used in the next ones, asked again an hour later."""
     first, second, _ = world.processes
     world.now_s = 29.5
     world.send(first, LIMIT)
@@ -142,7 +142,7 @@ PARTS: Final = {
     "counted under the end of its life": Part(
         late_use, "ends_at + interval '5 seconds'", "key_time"
     ),
-    "counted for a whole hour": Part(nearly_an_hour, "- 120;", "- 118;"),
+    "counted for a whole hour": Part(nearly_an_hour, "- 360;", "- 358;"),
     "used from before it was asked for": Part(late_answer, budget=UsedFromTheAnswer),
     "a jump is not believed": Part(
         forward, "app.limit_time(v_clock, p_expected);", "v_clock;"
@@ -268,3 +268,37 @@ def test_and_ours_does_not(connection: psycopg.Connection[Any]) -> None:
         world.now_s = at
         world.come(world.processes[number % 3], 1)
     assert worst([at for at, _ in world.admitted], WINDOW_S) == LIMIT
+
+
+LATEST_S: Final = WINDOW_S + 17.0
+
+
+def half_minutes(statement: str) -> str:
+    """The same windows counted by half minutes, as coarse as a minute's promise would allow."""
+    coarse = statement.replace("10000", "30000").replace("- 360", "- 120").replace("362", "122")
+    assert coarse != statement
+    return coarse
+
+
+def back_after(world: World, began_s: float) -> int:
+    """Use all of a limit at once; return how many pass as late as it may be back."""
+    first, second, _ = world.processes
+    world.now_s = began_s
+    assert world.come(first, LIMIT) == LIMIT
+    world.now_s = began_s + LATEST_S
+    return world.come(second, LIMIT)
+
+
+@pytest.mark.parametrize("began_s", [0.0, 3.999, 4.0, 4.001, 9.999])
+def test_what_was_used_is_back_after_its_hour_and_17_seconds(
+    began_s: float, connection: psycopg.Connection[Any]
+) -> None:
+    assert back_after(World(connection, per_hour=LIMIT), began_s) == LIMIT
+
+
+def test_counted_by_half_minutes_it_would_not_be(connection: psycopg.Connection[Any]) -> None:
+    connection.execute(
+        b"alter table rate_limit_windows drop constraint rate_limit_windows_counts_check"
+    )
+    connection.execute(half_minutes(SQL).encode())
+    assert back_after(World(connection, per_hour=LIMIT), 0.0) == 0

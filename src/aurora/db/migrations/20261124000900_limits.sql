@@ -13,23 +13,23 @@ create table rate_limit_windows (
   slots integer[] not null,
 
   constraint rate_limit_windows_pkey primary key (organization_id, api_key_id),
-  constraint rate_limit_windows_counts_check check (array_length(counts, 1) = 122),
+  constraint rate_limit_windows_counts_check check (array_length(counts, 1) = 362),
   constraint rate_limit_windows_slots_check check (array_length(slots, 1) = 12)
-) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
+) with (fillfactor = 65, autovacuum_vacuum_scale_factor = 0.05);
 alter table rate_limit_windows enable row level security;
 comment on table rate_limit_windows is
-  'Requests granted to a key by half minute (counts) and tenth of a second (slots). Logged: a crash must not open a window.';
+  'Requests granted to a key by ten seconds (counts) and tenth of a second (slots). Logged: a crash must not open a window.';
 comment on column rate_limit_windows.seen_at is 'The key''s own time at its last grant; it never goes back.';
 comment on column rate_limit_windows.ahead is
   'How far PostgreSQL''s clock runs ahead of the key''s time, where it was seen to jump.';
-comment on column rate_limit_windows.first_bucket is 'Number of the half minute, counted from 1970, of the first of counts.';
+comment on column rate_limit_windows.first_bucket is 'Number of the ten seconds, counted from 1970, of the first of counts.';
 
 -- Leases: never more than a limit in any rolling hour or second, on any number of processes.
 --
--- A grant at the key's time t lives for at most two seconds and is counted in the half minute of
--- t + life + five seconds. It stops being counted when the half minute of the present is 121 later:
--- after more than an hour since it was last used, and at most 37 seconds more. The five seconds pay
--- for a clock that is not quite even. docs/decisions/ has the proof.
+-- A grant at the key's time t lives for at most a second and is counted in the ten seconds of
+-- t + life + five seconds. It stops being counted when the ten seconds of the present are the 361st
+-- after those: after more than an hour since it was last used, and at most 17 seconds more. The five
+-- seconds pay for a clock that is not quite even. docs/decisions/ has the proof.
 
 create or replace function app.limit_number(p_at timestamptz, p_size_ms integer) returns bigint
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
@@ -49,30 +49,35 @@ $$;
 comment on function app.limit_slide(integer[], bigint) is 'The counts after so many stretches have left at the front.';
 
 create or replace function app.limit_wait(
-  p_counts integer[], p_first bigint, p_size_ms integer, p_at timestamptz, p_below bigint
+  p_counts integer[], p_first bigint, p_size_ms integer, p_at timestamptz, p_leaving bigint
 ) returns bigint
 language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_left bigint := (select sum(c) from unnest(p_counts) as c);
-  v_leave integer := 0;
+  v_missing bigint := p_leaving;
+  v_leave bigint := cardinality(p_counts);
+  v_stretch record;
 begin
-  if v_left = 0 and p_below <= 0 then
-    v_leave := cardinality(p_counts);
-  end if;
-  while v_left >= p_below and v_leave < cardinality(p_counts) loop
-    v_leave := v_leave + 1;
-    v_left := v_left - p_counts[v_leave];
-  end loop;
-  if v_leave = 0 then
+  if p_leaving <= 0 then
     return 0;
   end if;
+  -- Most stretches of most keys are empty; what is counted in the others is looked at in their order.
+  for v_stretch in
+    select u.place, u.counted from unnest(p_counts) with ordinality as u (counted, place)
+    where u.counted > 0 order by u.place
+  loop
+    v_missing := v_missing - v_stretch.counted;
+    if v_missing <= 0 then
+      v_leave := v_stretch.place;
+      exit;
+    end if;
+  end loop;
   -- The stretch numbered n has left once the present one is n + cardinality - 1.
   return ((p_first + v_leave + cardinality(p_counts) - 2) * p_size_ms - extract(epoch from p_at) * 1000)::bigint;
 end
 $$;
 comment on function app.limit_wait(integer[], bigint, integer, timestamptz, bigint) is
-  'Milliseconds until fewer than so many are counted: when enough stretches have left at the front.';
+  'Milliseconds until so many are not counted any more: when enough stretches have left at the front.';
 
 create or replace function app.limit_add(p_counts integer[], p_place bigint, p_by integer) returns integer[]
 language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
@@ -115,8 +120,8 @@ begin
     insert into public.rate_limit_windows (
       organization_id, api_key_id, seen_at, first_bucket, counts, first_slot, slots
     ) values (
-      p_organization_id, p_api_key_id, v_now, app.limit_number(v_now, 30000) - 120,
-      array_fill(0, array[122]), app.limit_number(v_now, 100) - 10, array_fill(0, array[12])
+      p_organization_id, p_api_key_id, v_now, app.limit_number(v_now, 10000) - 360,
+      array_fill(0, array[362]), app.limit_number(v_now, 100) - 10, array_fill(0, array[12])
     ) on conflict (organization_id, api_key_id) do nothing;
   end loop;
   return v_window;
@@ -147,30 +152,33 @@ declare
   v_time constant timestamptz := app.limit_time(v_clock, p_expected);
   v_first bigint;
   v_slot bigint;
+  v_counted bigint;
+  v_second bigint;
   v_left bigint;
 begin
   key_time := greatest(v_time, w.seen_at);
-  v_first := app.limit_number(key_time, 30000) - 120;
+  v_first := app.limit_number(key_time, 10000) - 360;
   v_slot := app.limit_number(key_time, 100) - 10;
   w.counts := app.limit_slide(w.counts, v_first - w.first_bucket);
   w.slots := app.limit_slide(w.slots, v_slot - w.first_slot);
   if p_returned > 0 then
     w.counts := app.limit_add(
-      w.counts, app.limit_number(p_returned_end + interval '5 seconds', 30000) - v_first + 1, -p_returned
+      w.counts, app.limit_number(p_returned_end + interval '5 seconds', 10000) - v_first + 1, -p_returned
     );
     w.slots := app.limit_add(w.slots, app.limit_number(p_returned_end, 100) - v_slot + 1, -p_returned);
   end if;
 
-  remaining := greatest(p_per_hour - (select sum(c) from unnest(w.counts) as c), 0);
-  v_left := least(remaining, case when p_per_second is not null then
-    greatest(p_per_second - (select sum(c) from unnest(w.slots) as c), 0) end);
+  v_counted := (select sum(c) from unnest(w.counts) as c);
+  v_second := (select sum(c) from unnest(w.slots) as c);
+  remaining := greatest(p_per_hour - v_counted, 0);
+  v_left := least(remaining, case when p_per_second is not null then greatest(p_per_second - v_second, 0) end);
   -- What waits is used at once. Beyond it a process gets an eighth of what is left, for the others.
   granted := least(v_left, greatest(p_waiting, least(p_wanted, v_left / 8)));
   -- Where seconds count too, nobody may hold a second's share for a second.
   life_ms := case when p_per_second is null then 1000 else 100 end;
   ends_at := key_time + make_interval(secs => life_ms / 1000.0);
   remaining := remaining - granted;
-  w.counts := app.limit_add(w.counts, app.limit_number(ends_at + interval '5 seconds', 30000) - v_first + 1, granted);
+  w.counts := app.limit_add(w.counts, app.limit_number(ends_at + interval '5 seconds', 10000) - v_first + 1, granted);
   if p_per_second is not null then
     w.slots := app.limit_add(w.slots, app.limit_number(ends_at, 100) - v_slot + 1, granted);
   end if;
@@ -182,11 +190,12 @@ begin
     where r.organization_id = w.organization_id and r.api_key_id = w.api_key_id;
   end if;
 
-  reset_ms := app.limit_wait(w.counts, v_first, 30000, key_time, (select sum(c) from unnest(w.counts) as c));
+  reset_ms := app.limit_wait(w.counts, v_first, 10000, key_time, 1);
   if granted < p_waiting then
     retry_after_ms := greatest(
-      app.limit_wait(w.counts, v_first, 30000, key_time, p_per_hour),
-      case when p_per_second is not null then app.limit_wait(w.slots, v_slot, 100, key_time, p_per_second) end
+      app.limit_wait(w.counts, v_first, 10000, key_time, v_counted + granted - p_per_hour + 1),
+      case when p_per_second is not null then
+        app.limit_wait(w.slots, v_slot, 100, key_time, v_second + granted - p_per_second + 1) end
     );
   end if;
   return next;
@@ -214,7 +223,7 @@ begin
   loop
     w := app.lock_rate_limit(v_lease.organization_id, v_lease.api_key_id);
     w.counts := app.limit_add(
-      w.counts, app.limit_number(v_lease.ends_at + interval '5 seconds', 30000) - w.first_bucket + 1, -v_lease.unused
+      w.counts, app.limit_number(v_lease.ends_at + interval '5 seconds', 10000) - w.first_bucket + 1, -v_lease.unused
     );
     w.slots := app.limit_add(w.slots, app.limit_number(v_lease.ends_at, 100) - w.first_slot + 1, -v_lease.unused);
     update public.rate_limit_windows r set counts = w.counts, slots = w.slots
