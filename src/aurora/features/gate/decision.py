@@ -22,22 +22,23 @@ def decide(  # noqa: PLR0911 - one return a verdict, in the order of the interfa
     The order is part of the interface: what is wrong with the key comes before what is wrong with
     the request.
     """
-    if record.status == "revoked":
+    rules = record.rules
+    if rules.status == "revoked":
         return "REVOKED"
     # The clock decides, not the status: a key is refused from the very second it expires.
-    if record.status == "expired" or (record.expires_at is not None and record.expires_at <= now):
+    if rules.status == "expired" or (rules.expires_at is not None and rules.expires_at <= now):
         return "EXPIRED"
-    if record.not_before is not None and now < record.not_before:
+    if rules.not_before is not None and now < rules.not_before:
         return "NOT_YET"
     if record.account.status in SUSPENDED:
         return "ORGANIZATION_SUSPENDED"
     if request.origin is not None and (
-        is_exposed(record, request) or not origin_allowed(request.origin, record.allowed_origins)
+        is_exposed(record, request) or not origin_allowed(request.origin, rules.allowed_origins)
     ):
         return "ORIGIN_DENIED"
-    if record.networks is not None and not ip_allowed(request.ip, record.networks):
+    if rules.networks is not None and not ip_allowed(request.ip, rules.networks):
         return "IP_DENIED"
-    if request.scope is not None and request.scope not in record.scopes:
+    if request.scope is not None and request.scope not in rules.scopes:
         return "SCOPE_MISSING"
     return "VALID"
 
@@ -47,7 +48,7 @@ def is_exposed(record: KeyRecord, request: VerifyRequest) -> bool:
 
     Only browsers send Origin (Fetch standard, section 3.2), so the key stands in a page.
     """
-    return request.origin is not None and record.kind == "secret"
+    return request.origin is not None and record.rules.kind == "secret"
 
 
 def origin_allowed(origin: str, allowed: Sequence[str]) -> bool:

@@ -26,12 +26,16 @@ class Errands:
 
     Args:
         pool: Where it is written.
+
+    Attributes:
+        round: How often it was written. Within one, noting the first use of a key is enough.
     """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self.used: dict[bytes, datetime] = {}
         self.exposed: dict[bytes, str] = {}
+        self.round = 0
 
     def note_use(self, digest: bytes, at: datetime) -> None:
         """Remember that a key was used."""
@@ -51,6 +55,7 @@ class Errands:
 
     async def flush(self) -> None:
         """Write what was collected; where PostgreSQL is away it is let go."""
+        self.round += 1
         used, self.used = self.used, {}
         exposed, self.exposed = self.exposed, {}
         if not used and not exposed:

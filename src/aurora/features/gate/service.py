@@ -150,7 +150,9 @@ class Gate:
         now = clock.now()
         code = decide(record, request, now)
         if code == "VALID":
-            self.errands.note_use(digest, now)
+            if record.noted_in != self.errands.round:
+                record.noted_in = self.errands.round
+                self.errands.note_use(digest, now)
         elif code == "ORIGIN_DENIED" and is_exposed(record, request) and request.origin:
             self.errands.note_exposed(digest, request.origin)
         return code
@@ -199,17 +201,18 @@ def _digest(key: str) -> bytes:
 
 def _verdict(code: Code, record: KeyRecord, request: VerifyRequest, taken: Taken | None) -> Verdict:
     is_leak = code == "ORIGIN_DENIED" and is_exposed(record, request)
+    rules, account = record.rules, record.account
     return Verdict(
         valid=code == "VALID",
         code=code,
         detail="secret_key_in_browser" if is_leak else None,
-        organization_id=record.account.organization_id,
+        organization_id=account.organization_id,
         key_id=record.id,
-        environment=record.environment,
-        kind=record.kind,
-        scopes=record.scopes,
-        plan_id=record.account.plan_id,
-        rate_limit_tier=record.rate_limit_tier,
-        rate_limit_per_hour=record.rate_limit_per_hour,
+        environment=rules.environment,
+        kind=rules.kind,
+        scopes=rules.scopes,
+        plan_id=account.plan_id,
+        rate_limit_tier=rules.rate_limit_tier,
+        rate_limit_per_hour=rules.rate_limit_per_hour,
         limits=taken,
     )

@@ -131,12 +131,10 @@ class Account(msgspec.Struct, kw_only=True, weakref=True, eq=False):
     is_stale: bool = False
 
 
-class KeyRecord(msgspec.Struct, kw_only=True, frozen=True, gc=False):
-    """What the gate decides on for a request with this key, ready to be asked a million times.
+class KeyRules(msgspec.Struct, kw_only=True, frozen=True, gc=False):
+    """What a key may do, and until when: once a process, shared by all keys that may do the same.
 
     Attributes:
-        id: The key's.
-        account: The organization, as far as it matters here.
         kind: A publishable key may stand in a web page.
         environment: Test keys never bill.
         scopes: What the key may do.
@@ -150,8 +148,6 @@ class KeyRecord(msgspec.Struct, kw_only=True, frozen=True, gc=False):
         burst_per_second: Requests in any second; None where only the hour counts.
     """
 
-    id: UUID
-    account: Account
     kind: Kind
     environment: Environment
     scopes: tuple[str, ...]
@@ -164,10 +160,50 @@ class KeyRecord(msgspec.Struct, kw_only=True, frozen=True, gc=False):
     rate_limit_per_hour: int
     burst_per_second: int | None
 
+
+class KeyRecord(msgspec.Struct, kw_only=True, eq=False, gc=False):
+    """What the gate knows of one key, ready to be asked a million times: one line of a CPU's cache.
+
+    What a decision stands on never changes here: another record takes its place.
+
+    Attributes:
+        id: The key's.
+        account: The organization, as far as it matters here.
+        rules: What the key may do.
+        is_recent: Whether it was used since the cache looked at it last.
+        noted_in: In which round of what has to be written down its use was noted last.
+    """
+
+    id: UUID
+    account: Account
+    rules: KeyRules
+    is_recent: bool = False
+    noted_in: int = -1
+
     @property
     def organization_id(self) -> UUID:
         """Return whose key it is."""
         return self.account.organization_id
+
+    @property
+    def kind(self) -> Kind:
+        """Return secret or publishable."""
+        return self.rules.kind
+
+    @property
+    def environment(self) -> Environment:
+        """Return production or test."""
+        return self.rules.environment
+
+    @property
+    def rate_limit_per_hour(self) -> int:
+        """Return the requests in any rolling hour."""
+        return self.rules.rate_limit_per_hour
+
+    @property
+    def burst_per_second(self) -> int | None:
+        """Return the requests in any second; None where only the hour counts."""
+        return self.rules.burst_per_second
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
