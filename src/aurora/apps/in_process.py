@@ -86,15 +86,16 @@ class InProcessVerifier:
         """Return the verdict on a key that is remembered."""
         if self._gate is None:
             return UNAVAILABLE
-        # The two verdicts have the same members; what it would take to copy them is the price of
-        # the whole decision.
-        return cast("Verdict | None", self._gate.verify_at_once(_asked(question)))
+        # Questions and verdicts have the same members here and there; what it would take to copy
+        # them is the price of the whole decision.
+        asked = cast("VerifyRequest", question)
+        return cast("Verdict | None", self._gate.verify_at_once(asked))
 
     async def verify(self, question: Question) -> Verdict:
         """Return the verdict, which may take PostgreSQL."""
         if self._gate is None:
             return UNAVAILABLE
-        return cast("Verdict", await self._gate.verify(_asked(question)))
+        return cast("Verdict", await self._gate.verify(cast("VerifyRequest", question)))
 
     async def close(self) -> None:
         """Return what is leased and not used, and disconnect."""
@@ -146,9 +147,3 @@ class InProcessRecorder:
     async def close(self) -> None:
         """Disconnect."""
         await self._open.aclose()
-
-
-def _asked(question: Question) -> VerifyRequest:
-    return VerifyRequest(
-        key=question.key, origin=question.origin, ip=question.ip, scope=question.scope
-    )

@@ -14,10 +14,9 @@ from uuid import UUID
 import msgspec
 
 from aurora.client.backend import STATUS_OF
-from aurora.client.model import Limits, Question, Verdict
-from aurora.core import ratelimits
+from aurora.client.model import Question, Verdict
 from aurora.core.hops import Address, is_within, parse_address, right_most_untrusted
-from aurora.core.ratelimits import HeaderList
+from aurora.core.ratelimits import HeaderList, limit_fields
 
 WhenAway = Literal["refuse", "pass"]
 
@@ -151,19 +150,6 @@ def locally_refused(key: str | None, origin: str | None) -> Verdict | None:
     if origin is not None and len(origin) > MAX_ORIGIN:
         return Verdict(valid=False, code="ORIGIN_DENIED")
     return None
-
-
-def limit_fields(limits: Limits | None) -> HeaderList:
-    """Return RateLimit-Policy, RateLimit, and Retry-After as far as they are known."""
-    if limits is None:
-        return []
-    return ratelimits.limit_fields(
-        per_hour=limits.limit,
-        per_second=limits.per_second,
-        remaining=limits.remaining,
-        reset_s=limits.reset_s,
-        retry_after_s=limits.retry_after_s,
-    )
 
 
 def refusal(verdict: Verdict, instance: str) -> tuple[int, HeaderList, bytes]:

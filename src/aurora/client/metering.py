@@ -13,11 +13,12 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 from uuid import UUID
 
 import msgspec
@@ -47,8 +48,9 @@ _METHOD: Final = re.compile(r"[A-Z]{1,20}")
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class Served(NamedTuple):
-    """What the middleware knows of a request once it is answered."""
+@dataclass(slots=True, eq=False)
+class Served:
+    """What the middleware knows of a request once it is answered; nobody changes it then."""
 
     number: int
     at: datetime
@@ -190,8 +192,9 @@ class Meter:
         """Write a batch, and tell those who wait for it."""
         failed: BaseException | None = None
         try:
-            encoded = [_encode(self._event(served)) for served in noted]
-            spool.add(b",".join(encoded), len(encoded))
+            events = _encode([self._event(served) for served in noted])
+            # Without the brackets: batches are joined by commas.
+            spool.add(events[1:-1], len(noted))
         except (SpoolFull, sqlite3.Error) as error:
             if not self._is_full:
                 log.error("usage cannot be written to %s: %r", spool.path, error)  # noqa: TRY400
@@ -231,15 +234,22 @@ class Meter:
             api_key_id=served.key_id,
             organization_id=served.organization_id,
             source="aurora-middleware",
-            method=served.method if _METHOD.fullmatch(served.method) else "OTHER",
+            method=_method(served.method),
             response_time_ms=served.ms,
             origin=served.origin,
             user_agent=None if served.user_agent is None else served.user_agent[:MAX_TEXT],
             ip_address=None if served.ip is None else _address(served.ip),
         )
-        for name, value in (served.more or {}).items():
-            setattr(event, name, value)
+        if served.more:
+            for name, value in served.more.items():
+                setattr(event, name, value)
         return event
+
+
+@lru_cache(maxsize=64)
+def _method(text: str) -> str:
+    """Return a method as events may name it."""
+    return text if _METHOD.fullmatch(text) else "OTHER"
 
 
 @lru_cache(maxsize=4_096)

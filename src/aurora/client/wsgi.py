@@ -21,7 +21,6 @@ from aurora.client.checkpoint import (
     WhenAway,
     bearer,
     identity,
-    limit_fields,
     locally_refused,
     refusal,
 )
@@ -30,6 +29,7 @@ from aurora.client.model import Question, Verdict
 from aurora.client.spool import MAX_BYTES, Durability
 from aurora.core import clock
 from aurora.core.digests import derived_id
+from aurora.core.ratelimits import limit_fields
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Callable[[bytes], object]]

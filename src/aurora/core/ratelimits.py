@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Final
+from typing import Final, Protocol
 
 HeaderList = list[tuple[bytes, bytes]]
 
@@ -15,27 +15,47 @@ _STATE: Final = b"ratelimit"
 _RETRY: Final = b"retry-after"
 
 
-def limit_fields(
-    *,
-    per_hour: int | None,
-    per_second: int | None,
-    remaining: int | None,
-    reset_s: int | None,
-    retry_after_s: int | None,
-) -> HeaderList:
+class Limited(Protocol):
+    """What is known of a limit, wherever it comes from."""
+
+    @property
+    def limit(self) -> int | None:
+        """Return the requests in any rolling hour."""
+
+    @property
+    def per_second(self) -> int | None:
+        """Return the requests in any rolling second."""
+
+    @property
+    def remaining(self) -> int | None:
+        """Return how many are left."""
+
+    @property
+    def reset_s(self) -> int | None:
+        """Return the seconds until more are."""
+
+    @property
+    def retry_after_s(self) -> int | None:
+        """Return the seconds after which asking again may succeed."""
+
+
+def limit_fields(limits: Limited | None) -> HeaderList:
     """Return the fields for what is known, as an ASGI server sends them.
 
     draft-ietf-httpapi-ratelimit-headers-10: lists of strings with parameters (RFC 9651); q is the
     quota, w the window in seconds, r what is left, t the seconds until more is. A retry is told in
     seconds (RFC 9110, section 10.2.3).
     """
+    if limits is None:
+        return []
     fields: HeaderList = []
-    if per_hour is not None:
-        fields.append((_POLICY, _policy(per_hour, per_second)))
-    if remaining is not None:
-        fields.append((_STATE, b'"hourly";r=%d;t=%d' % (remaining, reset_s or 0)))
-    if retry_after_s is not None:
-        fields.append((_RETRY, b"%d" % retry_after_s))
+    if limits.limit is not None:
+        fields.append((_POLICY, _policy(limits.limit, limits.per_second)))
+    if limits.remaining is not None:
+        state = (limits.remaining, limits.reset_s or 0)
+        fields.append((_STATE, b'"hourly";r=%d;t=%d' % state))
+    if limits.retry_after_s is not None:
+        fields.append((_RETRY, b"%d" % limits.retry_after_s))
     return fields
 
 

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from aurora.client.checkpoint import limit_fields
 from aurora.client.model import Limits
+from aurora.core.ratelimits import limit_fields
 from aurora.features.limits.headers import limit_headers, limit_texts
 from aurora.features.limits.model import Taken
 

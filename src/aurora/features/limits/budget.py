@@ -113,11 +113,12 @@ class Budget:
             return None
         if self._tokens and now_s < self._until_s:
             self._tokens -= 1
+            reset_s = self._reset_s - now_s
             return Taken(
                 limit=per_hour,
                 per_second=per_second,
                 remaining=self._left + self._tokens,
-                reset_s=ceil(max(self._reset_s - now_s, 0)),
+                reset_s=ceil(reset_s) if reset_s > 0 else 0,
             )
         if now_s < self._refused_until_s:
             return self.refuse(now_s)

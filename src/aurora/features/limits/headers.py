@@ -10,13 +10,7 @@ from aurora.features.limits.model import Taken
 
 def limit_headers(taken: Taken) -> HeaderList:
     """Return the fields for what became of a request, as an ASGI server sends them."""
-    return limit_fields(
-        per_hour=taken.limit,
-        per_second=taken.per_second,
-        remaining=taken.remaining,
-        reset_s=taken.reset_s,
-        retry_after_s=taken.retry_after_s,
-    )
+    return limit_fields(taken)
 
 
 def limit_texts(taken: Taken) -> Iterator[tuple[str, str]]:
