@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 import time
 from collections.abc import Coroutine
 from typing import Any, Final
@@ -142,7 +144,7 @@ async def _bounded(connection: Connection, work: Coroutine[Any, Any, Any], limit
     """Do something on a connection for so long at most; the connection is given up otherwise.
 
     Not asyncio.timeout: psycopg answers a cancellation by asking the server to cancel and waiting
-    for it, which never ends where the network swallows everything.
+    for it, which takes seconds where the network swallows everything.
     """
     task = asyncio.ensure_future(work)
     try:
@@ -153,7 +155,28 @@ async def _bounded(connection: Connection, work: Coroutine[Any, Any, Any], limit
         raise TimeoutError
     finally:
         if not task.done():
-            task.cancel()
-            connection.pgconn.finish()
+            _hang_up(connection)
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait({task}, timeout=FAREWELL_S)
+            task.cancel()
+            task.add_done_callback(_hear)
+            connection.pgconn.finish()
+
+
+def _hang_up(connection: Connection) -> None:
+    """End the talk, so that whoever waits for the other side hears that there is nobody.
+
+    The descriptor stays open until nobody waits for it: libuv, under uvloop, aborts the whole
+    process where it finds one closed that it was told to watch.
+    """
+    with (
+        contextlib.suppress(OSError, psycopg.Error),
+        socket.socket(fileno=os.dup(connection.pgconn.socket)) as talk,
+    ):
+        talk.shutdown(socket.SHUT_RDWR)
+
+
+def _hear(task: asyncio.Future[Any]) -> None:
+    # What a talk that was ended says at last is nobody's to hear.
+    if not task.cancelled():
+        task.exception()
