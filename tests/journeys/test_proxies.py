@@ -1,4 +1,7 @@
-"""What proxies ask: a real Caddy, and what Traefik and Envoy would ask by the guide's text."""
+"""What proxies ask: a real Caddy, and what Traefik and Envoy would ask by the guide's text.
+
+A real Envoy asks in `test_envoy.py`, where there is one.
+"""
 
 from __future__ import annotations
 
@@ -128,14 +131,14 @@ async def test_the_requests_that_traefik_makes_are_answered(server: Aurora) -> N
 
 
 async def test_the_requests_that_envoy_makes_are_answered(server: Aurora) -> None:
-    """Envoy itself is not run: no package of it is at hand. Its file is read, and it is asked so.
+    """Envoy itself is not run here. Its file is read, and it is asked so.
 
     The names are those of Envoy's ext_authz v3; it asks with the method of the request it holds,
     at `path_prefix` and the request's own path.
     """
     (filter_,) = json.loads(block("json"))["http_filters"]
     assert filter_["name"] == "envoy.filters.http.ext_authz"
-    _fields(filter_["typed_config"], {"@type", "http_service", "failure_mode_allow"})
+    _fields(filter_["typed_config"], {"@type", "http_service", "status_on_error"})
     service = filter_["typed_config"]["http_service"]
     _fields(
         service, {"server_uri", "path_prefix", "authorization_request", "authorization_response"}
