@@ -24,13 +24,12 @@ create table legal_entities (
   invoice_prefix text not null default 'INV',
   credit_note_prefix text not null default 'CN',
   payment_days integer not null default 14,
-  logo text,
+  logo_sha256 text,
 
   -- Two sellers with one prefix would give out the same numbers.
   constraint legal_entities_invoice_prefix_key unique (invoice_prefix),
   constraint legal_entities_credit_note_prefix_key unique (credit_note_prefix),
   constraint legal_entities_credit_note_prefix_check check (credit_note_prefix ~ '^[A-Z]{1,10}$'),
-  constraint legal_entities_logo_check check (logo ~ '^[A-Za-z0-9+/]+={0,2}$' and length(logo) <= 400000),
   constraint legal_entities_id_check check (id ~ '^[a-z][a-z0-9_]{0,62}$'),
   constraint legal_entities_country_check check (country ~ '^[A-Z]{2}$'),
   constraint legal_entities_email_check check (app.is_email(email)),
@@ -41,8 +40,27 @@ alter table legal_entities enable row level security;
 comment on table legal_entities is 'Who sells and issues invoices: what the law wants printed, and how numbers look.';
 comment on column legal_entities.credit_note_prefix is
   'The series of credit notes; the invoices'' prefix puts both in one series, for both take from the same counter.';
-comment on column legal_entities.logo is 'PNG or SVG in base64: it stands on every document, so it is kept with its seller.';
+comment on column legal_entities.logo_sha256 is 'The logo of now, which the next documents show.';
 comment on column legal_entities.is_specimen is 'True until the real seller is entered; its documents are marked as specimens.';
+
+create table seller_logos (
+  legal_entity_id text not null references legal_entities (id) on delete restrict,
+  sha256 text not null,
+  created_at timestamptz not null default app.now(),
+  width integer not null,
+  height integer not null,
+  content bytea not null,
+  constraint seller_logos_pkey primary key (legal_entity_id, sha256),
+  -- The name is the content, so a row can be added and removed, and never become another picture.
+  constraint seller_logos_sha256_check check (sha256 = encode(sha256(content), 'hex')),
+  constraint seller_logos_content_check check (octet_length(content) between 1 and 2000000),
+  constraint seller_logos_size_check check (width between 1 and 2000 and height between 1 and 2000)
+);
+alter table legal_entities add constraint legal_entities_logo_fkey
+  foreign key (id, logo_sha256) references seller_logos (legal_entity_id, sha256) on delete restrict;
+alter table seller_logos enable row level security;
+comment on table seller_logos is
+  'Logos of sellers as PNG, drawn anew when they were set. One that a document shows is kept as long as the document.';
 
 create table invoice_counters (
   legal_entity_id text not null references legal_entities (id) on delete restrict,
@@ -90,6 +108,9 @@ create table invoices (
   tax_lines jsonb not null default '[]',
   seller jsonb not null default '{}',
   buyer jsonb not null default '{}',
+  -- What the snapshots name is kept by PostgreSQL itself.
+  seller_logo_sha256 text generated always as (seller ->> 'logo_sha256') stored,
+  buyer_logo_sha256 text generated always as (buyer ->> 'logo_sha256') stored,
   terms jsonb not null default '{}',
   notes jsonb not null default '[]',
   language text not null default 'nb',
@@ -111,6 +132,10 @@ create table invoices (
   constraint invoices_stripe_invoice_id_key unique (stripe_invoice_id),
   constraint invoices_subscription_fkey foreign key (organization_id, subscription_id)
     references subscriptions (organization_id, id) on delete restrict,
+  constraint invoices_seller_logo_fkey foreign key (legal_entity_id, seller_logo_sha256)
+    references seller_logos (legal_entity_id, sha256) on delete restrict,
+  constraint invoices_buyer_logo_fkey foreign key (organization_id, buyer_logo_sha256)
+    references organization_logos (organization_id, sha256) on delete restrict,
   constraint invoices_kind_check check (kind in ('subscription', 'manual')),
   constraint invoices_number_check
     check ((status in ('draft', 'void')) = (invoice_number is null) and (invoice_number is null) = (issued_at is null)),
@@ -142,6 +167,8 @@ create unique index invoices_subscription_billed_key on invoices (
 create index invoices_organization_id_created_at_idx on invoices (organization_id, created_at desc, id desc);
 create index invoices_subscription_idx on invoices (organization_id, subscription_id);
 create index invoices_legal_entity_id_idx on invoices (legal_entity_id);
+create index invoices_seller_logo_idx on invoices (legal_entity_id, seller_logo_sha256) where seller_logo_sha256 is not null;
+create index invoices_buyer_logo_idx on invoices (organization_id, buyer_logo_sha256) where buyer_logo_sha256 is not null;
 create index invoices_due_date_idx on invoices (due_date) where status in ('issued', 'sent');
 alter table invoices enable row level security;
 comment on table invoices is 'Sales documents. A draft has no number; an issued one is never changed and never deleted.';
@@ -259,6 +286,9 @@ create table credit_notes (
   tax_lines jsonb not null,
   seller jsonb not null,
   buyer jsonb not null,
+  -- What the snapshots name is kept by PostgreSQL itself.
+  seller_logo_sha256 text generated always as (seller ->> 'logo_sha256') stored,
+  buyer_logo_sha256 text generated always as (buyer ->> 'logo_sha256') stored,
   language text not null default 'nb',
 
   status text not null default 'draft',
@@ -270,6 +300,10 @@ create table credit_notes (
   constraint credit_notes_organization_id_id_key unique (organization_id, id),
   constraint credit_notes_invoice_fkey foreign key (organization_id, invoice_id)
     references invoices (organization_id, id) on delete restrict,
+  constraint credit_notes_seller_logo_fkey foreign key (legal_entity_id, seller_logo_sha256)
+    references seller_logos (legal_entity_id, sha256) on delete restrict,
+  constraint credit_notes_buyer_logo_fkey foreign key (organization_id, buyer_logo_sha256)
+    references organization_logos (organization_id, sha256) on delete restrict,
   constraint credit_notes_number_check
     check ((status = 'draft') = (credit_note_number is null) and (credit_note_number is null) = (issued_at is null)),
   constraint credit_notes_status_check check (status in ('draft', 'issued', 'sent')),
@@ -283,6 +317,10 @@ create table credit_notes (
 );
 create index credit_notes_invoice_idx on credit_notes (organization_id, invoice_id);
 create index credit_notes_organization_id_created_at_idx on credit_notes (organization_id, created_at desc, id desc);
+create index credit_notes_seller_logo_idx on credit_notes (legal_entity_id, seller_logo_sha256)
+  where seller_logo_sha256 is not null;
+create index credit_notes_buyer_logo_idx on credit_notes (organization_id, buyer_logo_sha256)
+  where buyer_logo_sha256 is not null;
 create index credit_notes_legal_entity_id_idx on credit_notes (legal_entity_id);
 -- What is still owed to a customer; empty for most, so asking at every issue costs nothing.
 create index credit_notes_open_idx on credit_notes (organization_id) where amount_allocated < total;
@@ -821,7 +859,8 @@ as $$
     'order_reference', b.order_reference,
     'vat_area', coalesce(b.vat_area, case o.country when 'NO' then 'mainland' when 'SJ' then 'svalbard' else 'abroad' end),
     'vat_treatment', coalesce(b.vat_treatment, 'standard'), 'exemption_reason', b.exemption_reason,
-    'einvoice', coalesce(b.einvoice, 'when_possible'), 'customer_number', left(o.id::text, 8)
+    'einvoice', coalesce(b.einvoice, 'when_possible'), 'customer_number', left(o.id::text, 8),
+    'logo_sha256', o.logo_sha256
   ))
   from public.organizations o left join public.billing_profiles b on b.organization_id = o.id
   where o.id = p_organization_id
@@ -831,11 +870,11 @@ comment on function app.buyer_snapshot(uuid) is 'Who buys, as it stands now: wha
 create or replace function app.seller_snapshot(p_seller public.legal_entities) returns jsonb
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  -- The logo stands once in the seller's row; a copy on every invoice would be most of the database.
+  -- A logo is named; a copy on every invoice would be most of the database.
   select jsonb_strip_nulls(
     to_jsonb(p_seller)
-    - '{id,created_at,updated_at,time_zone,invoice_prefix,credit_note_prefix,payment_days,logo}'::text[]
-  ) || jsonb_build_object('logo_sha256', encode(sha256(p_seller.logo::bytea), 'hex'))
+    - '{id,created_at,updated_at,time_zone,invoice_prefix,credit_note_prefix,payment_days}'::text[]
+  )
 $$;
 comment on function app.seller_snapshot(public.legal_entities) is 'Who sells, as it stands now: what an invoice keeps of it.';
 
@@ -1291,7 +1330,8 @@ declare
   -- What happens to a document moves; the document does not. Generated columns are not computed yet.
   v_movable constant text[] := array[
     'status', 'sent_at', 'paid_at', 'payment_method', 'stripe_invoice_id', 'pdf_url', 'metadata', 'updated_at',
-    'amount_credited', 'amount_settled', 'amount_allocated', 'amount_due', 'amount_open'
+    'amount_credited', 'amount_settled', 'amount_allocated', 'amount_due', 'amount_open', 'seller_logo_sha256',
+    'buyer_logo_sha256'
   ];
 begin
   if old.status in ('draft', 'void') then
@@ -1338,13 +1378,13 @@ create or replace trigger legal_entities_touch_updated_at before update on legal
 select app.audit_table(
   'public.invoices', 'invoice',
   '{organization_id,subscription_id,legal_entity_id,kind,invoice_number,invoice_date,due_date,issued_at,sent_at,kid,period_start,period_end,billed_at,subtotal,tax_rate,tax_amount,total,currency,tax_amount_nok,exchange_rate,status,paid_at,stripe_invoice_id,payment_method,amount_credited,amount_settled}',
-  p_ignored => '{created_at,amount_due}',
+  p_ignored => '{created_at,amount_due,seller_logo_sha256,buyer_logo_sha256}',
   p_verbs => '{insert:drafted,invoice_number:issued,status=paid:paid,status=credited:credited,status=sent:sent,status=overdue:overdue,status=void:voided,amount_settled:settled}'
 );
 select app.audit_table(
   'public.credit_notes', 'credit_note',
   '{organization_id,invoice_id,legal_entity_id,credit_note_number,credit_note_date,issued_at,sent_at,reason,period_start,period_end,subtotal,tax_amount,total,currency,tax_amount_nok,exchange_rate,status,amount_allocated}',
-  p_ignored => '{created_at,amount_open}',
+  p_ignored => '{created_at,amount_open,seller_logo_sha256,buyer_logo_sha256}',
   p_verbs => '{insert:drafted,credit_note_number:issued,status=sent:sent,amount_allocated:allocated}'
 );
 select app.audit_table(
@@ -1360,8 +1400,8 @@ select app.audit_table(
 );
 select app.audit_table(
   'public.legal_entities', 'seller',
-  '{is_specimen,name,org_number,vat_registered,in_business_register,address,postal_code,city,country,email,phone,website,bank_account,iban,bic,time_zone,invoice_prefix,credit_note_prefix,payment_days}',
-  p_ignored => '{created_at}', p_owner => ''
+  '{is_specimen,name,org_number,vat_registered,in_business_register,address,postal_code,city,country,email,phone,website,bank_account,iban,bic,time_zone,invoice_prefix,credit_note_prefix,payment_days,logo_sha256}',
+  p_ignored => '{created_at}', p_verbs => '{logo_sha256:logo_changed}', p_owner => ''
 );
 
 -- Until the real seller is entered there is a specimen, and its documents say so in large letters.
@@ -1371,6 +1411,59 @@ insert into legal_entities (
   'default', true, 'Eksempel AS', '987654325', 'Storgata 1', '9008', 'Tromsø', 'faktura@example.com',
   'https://example.com', '12345678903'
 ) on conflict (id) do nothing;
+
+-- The seller's logo: setting it, and who may see it. An organization's own is kept by the room organizations.
+
+create or replace function app.set_seller_logo(
+  p_legal_entity_id text, p_content bytea, p_width integer, p_height integer
+) returns text
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_sha256 constant text := encode(sha256(p_content), 'hex');
+  v_old text;
+begin
+  perform from public.legal_entities e where e.id = p_legal_entity_id for no key update;
+  if not found then
+    perform app.refuse('seller_missing', 'No seller is entered: use aurora invoice seller.');
+  end if;
+  if p_content is not null then
+    insert into public.seller_logos (legal_entity_id, sha256, width, height, content)
+    values (p_legal_entity_id, v_sha256, p_width, p_height, p_content)
+    on conflict on constraint seller_logos_pkey do nothing;
+  end if;
+  update public.legal_entities e set logo_sha256 = v_sha256
+  where e.id = p_legal_entity_id and e.logo_sha256 is distinct from v_sha256;
+  for v_old in
+    select l.sha256 from public.seller_logos l
+    where l.legal_entity_id = p_legal_entity_id and l.sha256 is distinct from v_sha256
+  loop
+    begin
+      delete from public.seller_logos l where l.legal_entity_id = p_legal_entity_id and l.sha256 = v_old;
+    exception when foreign_key_violation or restrict_violation then
+      -- A document shows it, so it stays as long as the document.
+      null;
+    end;
+  end loop;
+  return v_sha256;
+end
+$$;
+comment on function app.set_seller_logo(text, bytea, integer, integer) is
+  'Gives a seller a logo (null: none) and removes those that no document shows; returns the SHA-256 of the new one.';
+
+revoke execute on function app.set_seller_logo(text, bytea, integer, integer) from public;
+grant execute on function app.set_seller_logo(text, bytea, integer, integer) to service_role;
+
+revoke all on seller_logos from public, anon, authenticated, service_role, tenant;
+grant select, insert, delete on seller_logos to service_role;
+grant select on seller_logos to authenticated, tenant;
+
+drop policy if exists "The platform keeps the sellers' logos" on seller_logos;
+create policy "The platform keeps the sellers' logos" on seller_logos to service_role using (true) with check (true);
+-- Whoever may read a document sees what stands on it, and this stands on all of them.
+drop policy if exists "Whoever reads documents sees the seller's logo" on seller_logos;
+create policy "Whoever reads documents sees the seller's logo" on seller_logos
+  for select to authenticated, tenant using (true);
 
 -- Credit notes: what of an invoice can still be credited, and the document that does it.
 

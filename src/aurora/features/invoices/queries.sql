@@ -179,15 +179,21 @@ limit :limit;
 select i.id, i.organization_id, 'invoice' as kind, i.invoice_number as number, i.status, i.invoice_date as issued_on,
   i.due_date as due_on, i.issued_at, i.kid, null::text as credited_number, null::date as credited_on,
   i.period_start, i.period_end, i.subtotal, i.tax_amount, i.total, i.currency, i.tax_amount_nok, i.line_items::text
-  as line_items, i.tax_lines::text as tax_lines, i.seller, i.buyer, i.notes, i.language
+  as line_items, i.tax_lines::text as tax_lines, i.seller, i.buyer, i.notes, i.language,
+  s.content as seller_logo, b.content as buyer_logo
 from invoices i
+  left join seller_logos s on s.legal_entity_id = i.legal_entity_id and s.sha256 = i.seller_logo_sha256
+  left join organization_logos b on b.organization_id = i.organization_id and b.sha256 = i.buyer_logo_sha256
 where i.id = :document_id::uuid
 union all
 select c.id, c.organization_id, 'credit_note', c.credit_note_number, c.status, c.credit_note_date,
   null, c.issued_at, null, i.invoice_number, i.invoice_date,
   c.period_start, c.period_end, c.subtotal, c.tax_amount, c.total, c.currency, c.tax_amount_nok, c.line_items::text,
-  c.tax_lines::text, c.seller, c.buyer, jsonb_build_array(c.reason), c.language
+  c.tax_lines::text, c.seller, c.buyer, jsonb_build_array(c.reason), c.language,
+  s.content, b.content
 from credit_notes c join invoices i on (i.organization_id, i.id) = (c.organization_id, c.invoice_id)
+  left join seller_logos s on s.legal_entity_id = c.legal_entity_id and s.sha256 = c.seller_logo_sha256
+  left join organization_logos b on b.organization_id = c.organization_id and b.sha256 = c.buyer_logo_sha256
 where c.id = :document_id::uuid;
 
 -- name: find_document_by_number -> DocumentRow
@@ -195,15 +201,21 @@ where c.id = :document_id::uuid;
 select i.id, i.organization_id, 'invoice' as kind, i.invoice_number as number, i.status, i.invoice_date as issued_on,
   i.due_date as due_on, i.issued_at, i.kid, null::text as credited_number, null::date as credited_on,
   i.period_start, i.period_end, i.subtotal, i.tax_amount, i.total, i.currency, i.tax_amount_nok, i.line_items::text
-  as line_items, i.tax_lines::text as tax_lines, i.seller, i.buyer, i.notes, i.language
+  as line_items, i.tax_lines::text as tax_lines, i.seller, i.buyer, i.notes, i.language,
+  s.content as seller_logo, b.content as buyer_logo
 from invoices i
+  left join seller_logos s on s.legal_entity_id = i.legal_entity_id and s.sha256 = i.seller_logo_sha256
+  left join organization_logos b on b.organization_id = i.organization_id and b.sha256 = i.buyer_logo_sha256
 where i.invoice_number = :number
 union all
 select c.id, c.organization_id, 'credit_note', c.credit_note_number, c.status, c.credit_note_date,
   null, c.issued_at, null, i.invoice_number, i.invoice_date,
   c.period_start, c.period_end, c.subtotal, c.tax_amount, c.total, c.currency, c.tax_amount_nok, c.line_items::text,
-  c.tax_lines::text, c.seller, c.buyer, jsonb_build_array(c.reason), c.language
+  c.tax_lines::text, c.seller, c.buyer, jsonb_build_array(c.reason), c.language,
+  s.content, b.content
 from credit_notes c join invoices i on (i.organization_id, i.id) = (c.organization_id, c.invoice_id)
+  left join seller_logos s on s.legal_entity_id = c.legal_entity_id and s.sha256 = c.seller_logo_sha256
+  left join organization_logos b on b.organization_id = c.organization_id and b.sha256 = c.buyer_logo_sha256
 where c.credit_note_number = :number;
 
 -- name: list_replayed_invoices -> Replayed
@@ -239,3 +251,13 @@ from app.monthly_impressions(:organization_id::uuid, :by, :before::timestamptz, 
 select organization_id, slug, plan_id, currency, months, billable, fee + usage as paid, new_fee + new_usage as would_pay,
   new_fee + new_usage - fee - usage as difference, fee, usage, new_fee, new_usage
 from app.simulate_plan(:plan_id, :overrides::jsonb, :months, :on_plan, :organization_id::uuid);
+
+-- name: set_seller_logo
+-- Gives a seller a logo, or none; what no document shows is removed. Returns the digest.
+select app.set_seller_logo(:legal_entity_id, :content::bytea, :width::integer, :height::integer);
+
+-- name: find_seller_logo -> Logo
+-- The logo of a seller as it is now.
+select l.sha256, l.width, l.height, l.content
+from legal_entities e join seller_logos l on l.legal_entity_id = e.id and l.sha256 = e.logo_sha256
+where e.id = :legal_entity_id;

@@ -30,6 +30,9 @@ create table credit_notes (
   tax_lines jsonb not null,
   seller jsonb not null,
   buyer jsonb not null,
+  -- What the snapshots name is kept by PostgreSQL itself.
+  seller_logo_sha256 text generated always as (seller ->> 'logo_sha256') stored,
+  buyer_logo_sha256 text generated always as (buyer ->> 'logo_sha256') stored,
   language text not null default 'nb',
 
   status text not null default 'draft',
@@ -41,6 +44,10 @@ create table credit_notes (
   constraint credit_notes_organization_id_id_key unique (organization_id, id),
   constraint credit_notes_invoice_fkey foreign key (organization_id, invoice_id)
     references invoices (organization_id, id) on delete restrict,
+  constraint credit_notes_seller_logo_fkey foreign key (legal_entity_id, seller_logo_sha256)
+    references seller_logos (legal_entity_id, sha256) on delete restrict,
+  constraint credit_notes_buyer_logo_fkey foreign key (organization_id, buyer_logo_sha256)
+    references organization_logos (organization_id, sha256) on delete restrict,
   constraint credit_notes_number_check
     check ((status = 'draft') = (credit_note_number is null) and (credit_note_number is null) = (issued_at is null)),
   constraint credit_notes_status_check check (status in ('draft', 'issued', 'sent')),
@@ -54,6 +61,10 @@ create table credit_notes (
 );
 create index credit_notes_invoice_idx on credit_notes (organization_id, invoice_id);
 create index credit_notes_organization_id_created_at_idx on credit_notes (organization_id, created_at desc, id desc);
+create index credit_notes_seller_logo_idx on credit_notes (legal_entity_id, seller_logo_sha256)
+  where seller_logo_sha256 is not null;
+create index credit_notes_buyer_logo_idx on credit_notes (organization_id, buyer_logo_sha256)
+  where buyer_logo_sha256 is not null;
 create index credit_notes_legal_entity_id_idx on credit_notes (legal_entity_id);
 -- What is still owed to a customer; empty for most, so asking at every issue costs nothing.
 create index credit_notes_open_idx on credit_notes (organization_id) where amount_allocated < total;

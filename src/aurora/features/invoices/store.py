@@ -36,6 +36,8 @@ from aurora.features.invoices.model import (
     SalesDocument,
     SimulatedCustomer,
 )
+from aurora.features.organizations.model import Logo
+from aurora.integrations.pictures import Picture
 
 QUERIES = load_queries(__package__)
 
@@ -341,3 +343,25 @@ async def simulate_plan(
     """Return what each customer paid and would have paid; fields are those of the query."""
     query = QUERIES["simulate_plan"]
     return await fetch_all(conn, query, SimulatedCustomer, overrides=Jsonb(overrides), **fields)
+
+
+async def set_seller_logo(
+    conn: Connection, legal_entity_id: str, picture: Picture | None
+) -> str | None:
+    """Give a seller a logo, or none; return the digest."""
+    digest: str | None = await fetch_value(
+        conn,
+        QUERIES["set_seller_logo"],
+        legal_entity_id=legal_entity_id,
+        content=None if picture is None else picture.content,
+        width=None if picture is None else picture.width,
+        height=None if picture is None else picture.height,
+    )
+    return digest
+
+
+async def find_seller_logo(conn: Connection, legal_entity_id: str) -> Logo | None:
+    """Return the logo of a seller as it is now."""
+    return await fetch_optional(
+        conn, QUERIES["find_seller_logo"], Logo, legal_entity_id=legal_entity_id
+    )
