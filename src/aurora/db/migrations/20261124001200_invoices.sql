@@ -269,6 +269,8 @@ create table credit_notes (
   issued_at timestamptz,
   sent_at timestamptz,
   reason text not null,
+  position integer not null,
+  asked jsonb not null,
 
   period_start date not null,
   period_end date not null,
@@ -298,6 +300,8 @@ create table credit_notes (
 
   constraint credit_notes_number_key unique (credit_note_number),
   constraint credit_notes_organization_id_id_key unique (organization_id, id),
+  constraint credit_notes_position_key unique (organization_id, invoice_id, position),
+  constraint credit_notes_asked_check check (jsonb_typeof(asked) = 'object' and asked - '{lines,amount}'::text[] = '{}'),
   constraint credit_notes_invoice_fkey foreign key (organization_id, invoice_id)
     references invoices (organization_id, id) on delete restrict,
   constraint credit_notes_seller_logo_fkey foreign key (legal_entity_id, seller_logo_sha256)
@@ -315,7 +319,6 @@ create table credit_notes (
   constraint credit_notes_allocated_check check (amount_allocated between 0 and total),
   constraint credit_notes_metadata_check check (jsonb_typeof(metadata) = 'object')
 );
-create index credit_notes_invoice_idx on credit_notes (organization_id, invoice_id);
 create index credit_notes_organization_id_created_at_idx on credit_notes (organization_id, created_at desc, id desc);
 create index credit_notes_seller_logo_idx on credit_notes (legal_entity_id, seller_logo_sha256)
   where seller_logo_sha256 is not null;
@@ -328,6 +331,9 @@ create index credit_notes_issued_at_idx on credit_notes (issued_at) where status
 alter table credit_notes enable row level security;
 comment on table credit_notes is
   'Corrections of issued invoices, with a number of their own; amounts are positive. Never changed, never deleted.';
+
+comment on column credit_notes.position is 'Which one of its invoice, from 1: what came before it was not there to be credited.';
+comment on column credit_notes.asked is 'What was asked for: lines, an amount without VAT, or (empty) all that was left; from it the lines are computed anew.';
 
 create table payments (
   id uuid primary key default gen_random_uuid(),
@@ -1467,7 +1473,7 @@ create policy "Whoever reads documents sees the seller's logo" on seller_logos
 
 -- Credit notes: what of an invoice can still be credited, and the document that does it.
 
-create or replace function app.creditable_lines(p_invoice public.invoices) returns jsonb
+create or replace function app.creditable_lines(p_invoice public.invoices, p_before integer default null) returns jsonb
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(jsonb_agg(
@@ -1479,12 +1485,13 @@ as $$
     select (k ->> 'credits_line')::integer as line, sum((k ->> 'amount')::numeric) as credited
     from public.credit_notes n, jsonb_array_elements(n.line_items) k
     where n.organization_id = p_invoice.organization_id and n.invoice_id = p_invoice.id
+      and (p_before is null or n.position < p_before)
     group by 1
   ) c on c.line = (l ->> 'line')::integer
   where (l ->> 'amount')::numeric <> coalesce(c.credited, 0)
 $$;
-comment on function app.creditable_lines(public.invoices) is
-  'The lines of an invoice with the amounts that no credit note took back yet.';
+comment on function app.creditable_lines(public.invoices, integer) is
+  'The lines of an invoice with the amounts that no credit note took back yet, or none of those before a position.';
 
 create or replace function app.lines_to_credit(p_left jsonb, p_lines jsonb, p_amount numeric, p_currency text)
 returns jsonb
@@ -1543,7 +1550,8 @@ $$;
 comment on function app.lines_to_credit(jsonb, jsonb, numeric, text) is
   'Of what is left of an invoice: everything, the named lines with their amounts, or an amount spread over all of them.';
 
-create or replace function app.tax_to_credit(p_invoice public.invoices, p_lines jsonb) returns jsonb
+create or replace function app.tax_to_credit(p_invoice public.invoices, p_lines jsonb, p_before integer default null)
+returns jsonb
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   -- The credit that takes the last of a category takes the last of its VAT: roundings of parts must not remain.
@@ -1562,6 +1570,7 @@ as $$
       coalesce(sum((k ->> 'tax_nok')::numeric), 0) as done_nok
     from public.credit_notes c, jsonb_array_elements(c.tax_lines) k
     where c.organization_id = p_invoice.organization_id and c.invoice_id = p_invoice.id
+      and (p_before is null or c.position < p_before)
       and k ->> 'category' = t ->> 'category' and (k ->> 'rate')::numeric = (t ->> 'rate')::numeric
   ) d
   cross join lateral (
@@ -1578,7 +1587,33 @@ as $$
   ) a
   where a.taxable is not null
 $$;
-comment on function app.tax_to_credit(public.invoices, jsonb) is 'VAT of a credit by category and rate, at the invoice''s rates.';
+comment on function app.tax_to_credit(public.invoices, jsonb, integer) is
+  'VAT of a credit by category and rate, at the invoice''s rates and after the credits before it.';
+
+create or replace function app.lines_of_credit(p_invoice public.invoices, p_asked jsonb, p_before integer default null)
+returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_left constant jsonb := app.creditable_lines(p_invoice, p_before);
+  v_lines jsonb;
+begin
+  if v_left = '[]' then
+    perform app.refuse('credit_exceeds_invoice', 'The whole invoice is credited already.');
+  end if;
+  v_lines := app.lines_to_credit(v_left, p_asked -> 'lines', (p_asked ->> 'amount')::numeric, p_invoice.currency);
+  -- A part of a line is one unit of so much: quantity times price has to be the amount (EHF R120).
+  select jsonb_agg(
+    case when l -> 'amount' = p_invoice.line_items -> ((l ->> 'credits_line')::integer - 1) -> 'amount' then l
+    else l || jsonb_build_object('quantity', sign((l ->> 'amount')::numeric), 'unit', 'unit', 'unit_price',
+      abs((l ->> 'amount')::numeric)) - '{base_quantity,impressions,included}'::text[] end
+    || jsonb_build_object('line', n) order by n
+  ) into v_lines from jsonb_array_elements(v_lines) with ordinality e(l, n);
+  return v_lines;
+end
+$$;
+comment on function app.lines_of_credit(public.invoices, jsonb, integer) is
+  'The lines of a credit note: what was asked for of what is left of its invoice; pure, so that it can be computed anew.';
 
 create or replace function app.draft_credit_note(
   p_invoice_id uuid, p_reason text, p_lines jsonb default null, p_date date default null, p_amount numeric default null
@@ -1587,7 +1622,8 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_invoice public.invoices;
-  v_left jsonb;
+  v_asked constant jsonb := case when p_lines is null then '{}' else jsonb_build_object('lines', p_lines) end
+    || case when p_amount is null then '{}' else jsonb_build_object('amount', p_amount) end;
   v_lines jsonb;
   v_tax jsonb;
   v_taxable numeric;
@@ -1599,18 +1635,7 @@ begin
   if not found or v_invoice.status in ('draft', 'void') then
     perform app.refuse('invoice_not_issued', 'Only an issued invoice can be credited.');
   end if;
-  v_left := app.creditable_lines(v_invoice);
-  if v_left = '[]' then
-    perform app.refuse('credit_exceeds_invoice', 'The whole invoice is credited already.');
-  end if;
-  v_lines := app.lines_to_credit(v_left, p_lines, p_amount, v_invoice.currency);
-  -- A part of a line is one unit of so much: quantity times price has to be the amount (EHF R120).
-  select jsonb_agg(
-    case when l -> 'amount' = v_invoice.line_items -> ((l ->> 'credits_line')::integer - 1) -> 'amount' then l
-    else l || jsonb_build_object('quantity', sign((l ->> 'amount')::numeric), 'unit', 'unit', 'unit_price',
-      abs((l ->> 'amount')::numeric)) - '{base_quantity,impressions,included}'::text[] end
-    || jsonb_build_object('line', n) order by n
-  ) into v_lines from jsonb_array_elements(v_lines) with ordinality e(l, n);
+  v_lines := app.lines_of_credit(v_invoice, v_asked);
   v_tax := app.tax_to_credit(v_invoice, v_lines);
   select sum((t ->> 'taxable')::numeric), sum((t ->> 'tax')::numeric) into v_taxable, v_tax_amount
   from jsonb_array_elements(v_tax) t;
@@ -1618,13 +1643,15 @@ begin
     perform app.refuse('credit_invalid', 'A credit note takes back more than it asks for.');
   end if;
   insert into public.credit_notes (
-    organization_id, invoice_id, legal_entity_id, credit_note_date, reason, period_start, period_end, subtotal,
-    tax_amount, total, currency, tax_amount_nok, exchange_rate, exchange_rate_on, exchange_rate_source, line_items,
-    tax_lines, seller, buyer, language
+    organization_id, invoice_id, legal_entity_id, credit_note_date, reason, position, asked, period_start, period_end,
+    subtotal, tax_amount, total, currency, tax_amount_nok, exchange_rate, exchange_rate_on, exchange_rate_source,
+    line_items, tax_lines, seller, buyer, language
   )
   select v_invoice.organization_id, v_invoice.id, v_invoice.legal_entity_id,
     greatest(coalesce(p_date, (app.now() at time zone 'Europe/Oslo')::date), v_invoice.invoice_date), p_reason,
-    min((l ->> 'period_start')::date), max((l ->> 'period_end')::date), v_taxable, v_tax_amount,
+    (select coalesce(max(c.position), 0) + 1 from public.credit_notes c
+      where c.organization_id = v_invoice.organization_id and c.invoice_id = v_invoice.id),
+    v_asked, min((l ->> 'period_start')::date), max((l ->> 'period_end')::date), v_taxable, v_tax_amount,
     v_taxable + v_tax_amount, v_invoice.currency,
     case when v_invoice.currency = 'NOK' then v_tax_amount
       else (select sum((t ->> 'tax_nok')::numeric) from jsonb_array_elements(v_tax) t) end,
@@ -1692,7 +1719,7 @@ comment on function app.count_credit() is 'Trigger: an invoice knows how much of
 create or replace trigger credit_notes_count_credit after insert on credit_notes
   for each row execute function app.count_credit();
 
--- An issued invoice, computed anew from the facts as they are stored now.
+-- Issued documents, computed anew from the facts as they are stored now.
 
 create or replace function app.replay_invoice(p_invoice public.invoices) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -1724,11 +1751,62 @@ begin
   return jsonb_build_object('lines', v_lines, 'taxes', v_taxes,
     'subtotal', v_taxable::numeric(14, 2), 'tax_amount', v_tax::numeric(14, 2),
     'total', (v_taxable + v_tax)::numeric(14, 2),
-    'tax_amount_nok', case when p_invoice.currency = 'NOK' then v_tax else v_tax_nok end::numeric(14, 2));
+    'tax_amount_nok', case when p_invoice.currency = 'NOK' then v_tax else v_tax_nok end::numeric(14, 2),
+    'amount_credited', (
+      select coalesce(sum(c.total), 0)::numeric(14, 2) from public.credit_notes c
+      where c.organization_id = p_invoice.organization_id and c.invoice_id = p_invoice.id),
+    'amount_settled', (
+      select coalesce(sum(a.amount), 0)::numeric(14, 2) from public.allocations a
+      where a.organization_id = p_invoice.organization_id and a.invoice_id = p_invoice.id));
 end
 $$;
 comment on function app.replay_invoice(public.invoices) is
   'Lines, VAT, and sums of an issued invoice as the stored facts give them now; equal to what it says unless a fact changed.';
+
+create or replace function app.replay_credit_note(p_note public.credit_notes) returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_invoice public.invoices;
+  v_asked jsonb;
+  v_lines jsonb;
+  v_taxes jsonb;
+  v_taxable numeric;
+  v_tax numeric;
+  v_tax_nok numeric;
+begin
+  select i.* into strict v_invoice from public.invoices i
+  where i.organization_id = p_note.organization_id and i.id = p_note.invoice_id;
+  -- What a change gave back stands in the change itself; what somebody asked for is the fact.
+  select p_note.asked || jsonb_build_object('lines', jsonb_agg(coalesce(
+    (select app.credit_of_adjustment(a, (l ->> 'line')::integer) from public.subscription_adjustments a
+      where a.organization_id = p_note.organization_id and a.id = (l #>> '{facts,adjustment_id}')::uuid), l
+  ) order by n)) into v_asked
+  from jsonb_array_elements(p_note.asked -> 'lines') with ordinality e(l, n) having count(*) > 0;
+  begin
+    v_lines := app.lines_of_credit(v_invoice, coalesce(v_asked, p_note.asked), p_note.position);
+  exception when sqlstate 'AU000' then
+    -- The invoice, or the credits before it, leave no room for what was asked: then it gives no lines at all.
+    v_lines := '[]';
+  end;
+  v_taxes := coalesce(app.tax_to_credit(v_invoice, v_lines, p_note.position), '[]');
+  select sum((t ->> 'taxable')::numeric), sum((t ->> 'tax')::numeric), sum((t ->> 'tax_nok')::numeric)
+  into v_taxable, v_tax, v_tax_nok from jsonb_array_elements(v_taxes) t;
+  return jsonb_build_object('lines', v_lines, 'taxes', v_taxes,
+    'subtotal', v_taxable::numeric(14, 2), 'tax_amount', v_tax::numeric(14, 2),
+    'total', (v_taxable + v_tax)::numeric(14, 2),
+    'tax_amount_nok', case when v_invoice.currency = 'NOK' then v_tax else v_tax_nok end::numeric(14, 2),
+    'period_start', (select min((l ->> 'period_start')::date) from jsonb_array_elements(v_lines) l),
+    'period_end', (select max((l ->> 'period_end')::date) from jsonb_array_elements(v_lines) l),
+    'currency', v_invoice.currency, 'exchange_rate', v_invoice.exchange_rate, 'language', v_invoice.language,
+    'seller', v_invoice.seller, 'buyer', v_invoice.buyer,
+    'amount_allocated', (
+      select coalesce(sum(a.amount), 0)::numeric(14, 2) from public.allocations a
+      where a.organization_id = p_note.organization_id and a.credit_note_id = p_note.id));
+end
+$$;
+comment on function app.replay_credit_note(public.credit_notes) is
+  'An issued credit note as its invoice, the credits before it, and what was asked give it now; equal to it unless a fact changed.';
 
 -- What settles invoices: allocations of payments and credit notes, and the status that follows.
 
@@ -1950,6 +2028,21 @@ as $$
 $$;
 comment on function app.credit_reason(text, text) is 'What a credit note says of why it was made, in the invoice''s language.';
 
+create or replace function app.credit_of_adjustment(p_adjustment public.subscription_adjustments, p_line integer)
+returns jsonb
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb_build_object(
+    'line', p_line, 'amount', p_adjustment.amount, 'description', p_adjustment.description,
+    'period_start', (p_adjustment.period_start at time zone 'Europe/Oslo')::date,
+    'period_end', greatest((p_adjustment.period_end at time zone 'Europe/Oslo')::date - 1,
+      (p_adjustment.period_start at time zone 'Europe/Oslo')::date),
+    'facts', p_adjustment.facts - 'credit_note_id' || jsonb_build_object('adjustment_id', p_adjustment.id)
+  )
+$$;
+comment on function app.credit_of_adjustment(public.subscription_adjustments, integer) is
+  'What an adjustment asks to be credited of a line of an invoice, as app.credit_invoice() takes it.';
+
 create or replace function app.settle_credit() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -1964,12 +2057,7 @@ begin
   end if;
   v_note := app.credit_invoice(
     v_charged.invoice_id, app.credit_reason(new.reason, v_charged.language),
-    jsonb_build_array(jsonb_build_object(
-      'line', v_charged.line, 'amount', new.amount, 'description', new.description,
-      'period_start', (new.period_start at time zone 'Europe/Oslo')::date,
-      'period_end', greatest((new.period_end at time zone 'Europe/Oslo')::date - 1, (new.period_start at time zone 'Europe/Oslo')::date),
-      'facts', new.facts || jsonb_build_object('adjustment_id', new.id)
-    ))
+    jsonb_build_array(app.credit_of_adjustment(new, v_charged.line))
   );
   new.billed_at := null;
   new.settled_at := app.now();
@@ -2260,9 +2348,12 @@ revoke execute on function
   app.void_invoice(uuid),
   app.protect_issued_document(),
   app.refuse_history_change(),
-  app.creditable_lines(public.invoices),
+  app.creditable_lines(public.invoices, integer),
   app.lines_to_credit(jsonb, jsonb, numeric, text),
-  app.tax_to_credit(public.invoices, jsonb),
+  app.tax_to_credit(public.invoices, jsonb, integer),
+  app.lines_of_credit(public.invoices, jsonb, integer),
+  app.replay_credit_note(public.credit_notes),
+  app.credit_of_adjustment(public.subscription_adjustments, integer),
   app.draft_credit_note(uuid, text, jsonb, date, numeric),
   app.issue_credit_note(uuid),
   app.credit_invoice(uuid, text, jsonb, date, numeric),
@@ -2320,9 +2411,12 @@ grant execute on function
   app.void_invoice(uuid),
   app.protect_issued_document(),
   app.refuse_history_change(),
-  app.creditable_lines(public.invoices),
+  app.creditable_lines(public.invoices, integer),
   app.lines_to_credit(jsonb, jsonb, numeric, text),
-  app.tax_to_credit(public.invoices, jsonb),
+  app.tax_to_credit(public.invoices, jsonb, integer),
+  app.lines_of_credit(public.invoices, jsonb, integer),
+  app.replay_credit_note(public.credit_notes),
+  app.credit_of_adjustment(public.subscription_adjustments, integer),
   app.draft_credit_note(uuid, text, jsonb, date, numeric),
   app.issue_credit_note(uuid),
   app.credit_invoice(uuid, text, jsonb, date, numeric),

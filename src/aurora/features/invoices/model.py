@@ -77,11 +77,11 @@ class DayFigure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """An issued invoice as it is and as the stored facts give it now, both as canonical JSON."""
+    """An issued document as it is and as the stored facts give it now, both as canonical JSON."""
 
     id: UUID
     organization_id: UUID
-    invoice_number: str
+    number: str
     kind: str
     issued: str
     replayed: str

@@ -220,9 +220,10 @@ where c.credit_note_number = :number;
 
 -- name: list_replayed_invoices -> Replayed
 -- Issued invoices as they are, and as the stored facts give them now; each as the text of one JSON structure.
-select i.id, i.organization_id, i.invoice_number, i.kind,
+select i.id, i.organization_id, i.invoice_number as number, i.kind,
   jsonb_build_object('lines', i.line_items, 'taxes', i.tax_lines, 'subtotal', i.subtotal, 'tax_amount', i.tax_amount,
-    'total', i.total, 'tax_amount_nok', i.tax_amount_nok)::text as issued,
+    'total', i.total, 'tax_amount_nok', i.tax_amount_nok, 'amount_credited', i.amount_credited,
+    'amount_settled', i.amount_settled)::text as issued,
   app.replay_invoice(i)::text as replayed
 from invoices i
 where i.invoice_number is not null
@@ -230,6 +231,28 @@ where i.invoice_number is not null
   and (:after::uuid is null or i.id > :after::uuid)
 order by i.id
 limit :limit;
+
+-- name: list_replayed_credit_notes -> Replayed
+-- Issued credit notes as they are, and as the stored facts give them now; each as the text of one JSON structure.
+select c.id, c.organization_id, c.credit_note_number as number, 'credit_note' as kind,
+  jsonb_build_object('lines', c.line_items, 'taxes', c.tax_lines, 'subtotal', c.subtotal, 'tax_amount', c.tax_amount,
+    'total', c.total, 'tax_amount_nok', c.tax_amount_nok, 'period_start', c.period_start, 'period_end', c.period_end,
+    'currency', c.currency, 'exchange_rate', c.exchange_rate, 'language', c.language, 'seller', c.seller,
+    'buyer', c.buyer, 'amount_allocated', c.amount_allocated)::text as issued,
+  app.replay_credit_note(c)::text as replayed
+from credit_notes c
+where c.credit_note_number is not null
+  and (:credit_note_id::uuid is null or c.id = :credit_note_id::uuid)
+  and (:after::uuid is null or c.id > :after::uuid)
+order by c.id
+limit :limit;
+
+-- name: get_credited
+-- What all issued credit notes took back of a line of an invoice, without VAT.
+select coalesce(sum((l ->> 'amount')::numeric), 0)
+from credit_notes c cross join lateral jsonb_array_elements(c.line_items) l
+where c.invoice_id = :invoice_id::uuid and c.credit_note_number is not null
+  and (l ->> 'credits_line')::integer = :line::integer;
 
 -- name: list_billable_days -> DayFigure
 -- Billable impressions of [first, until) by UTC day, the days without any left out.

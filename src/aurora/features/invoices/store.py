@@ -130,6 +130,28 @@ async def list_replayed(
     )
 
 
+async def list_replayed_credit_notes(
+    conn: Connection, *, after: UUID | None, limit: int, credit_note_id: UUID | None
+) -> list[Replayed]:
+    """Return issued credit notes beside what the stored facts give now, by id; or one of them."""
+    return await fetch_all(
+        conn,
+        QUERIES["list_replayed_credit_notes"],
+        Replayed,
+        after=after,
+        limit=limit,
+        credit_note_id=credit_note_id,
+    )
+
+
+async def get_credited(conn: Connection, invoice_id: UUID, line: int) -> Decimal:
+    """Return what credit notes took back of a line, without VAT."""
+    credited: Decimal = await fetch_value(
+        conn, QUERIES["get_credited"], invoice_id=invoice_id, line=line
+    )
+    return credited
+
+
 async def list_billable_days(
     conn: Connection, organization_id: UUID, start: datetime, end: datetime
 ) -> list[DayFigure]:
