@@ -30,13 +30,13 @@ from aurora.features.invoices.model import (
     Invoice,
     InvoiceRow,
     LegalEntity,
+    Logo,
     MonthKind,
     Payment,
     Replayed,
     SalesDocument,
     SimulatedCustomer,
 )
-from aurora.features.organizations.model import Logo
 from aurora.integrations.pictures import Picture
 
 QUERIES = load_queries(__package__)
