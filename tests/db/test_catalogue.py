@@ -87,7 +87,7 @@ LINTS = {
             -- Where one of its columns is null a row refers to nothing, so an index may leave it out.
             i.indpred is null or exists (
               select from pg_attribute a where a.attrelid = k.conrelid and a.attnum = any (k.conkey)
-                and pg_get_expr(i.indpred, i.indrelid) = format('(%I IS NOT NULL)', a.attname)
+                and pg_get_expr(i.indpred, i.indrelid) = '(' || a.attname || ' IS NOT NULL)'
             ))
             and ({KEYS.format("(i.indkey::int2[])[0:cardinality(k.conkey) - 1]")} @> k.conkey
               -- A part that finds one row at most needs no help from the rest.
