@@ -17,7 +17,6 @@ from aurora.integrations.http import HotAnswer, HotRequest, HotRoute
 HOST = "127.0.0.1"
 TIMEOUT_S = 20.0
 QUEUED = 2_000
-DEEP = 200
 
 
 async def _never(_request: HotRequest) -> HotAnswer:
@@ -54,26 +53,17 @@ class Application:
         await send({"type": "http.response.body", "body": answer})
 
 
-class Recursive(HotProtocol):
-    """The wrong version: it answers what was queued from within the answer before it."""
+class Ahead(HotProtocol):
+    """The wrong version: it answers whatever can be answered, before what came before it."""
 
-    depth = deepest = 0
-
-    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        if not cycle.more_body and cycle.scope["path"] == "/hot" and self.depth < DEEP:
-            self.depth += 1
-            Recursive.deepest = max(self.depth, Recursive.deepest)
-            try:
-                if self._answered(cycle):
-                    return
-            finally:
-                self.depth -= 1
-        super()._start_asgi_task(cycle, app)
+    @property
+    def is_idle(self) -> bool:
+        return True
 
 
 @asynccontextmanager
 async def serving(
-    app: Application, protocol: type[asyncio.Protocol] = HotProtocol
+    app: Application, protocol: type[asyncio.Protocol] = HotProtocol, *, keep_alive_s: int = 5
 ) -> AsyncIterator[int]:
     """Give the port of a server that runs the application."""
     config = uvicorn.Config(
@@ -85,6 +75,7 @@ async def serving(
         log_config=None,
         access_log=False,
         proxy_headers=False,
+        timeout_keep_alive=keep_alive_s,
     )
     server = uvicorn.Server(config)
     running = asyncio.create_task(server.serve())
@@ -225,10 +216,44 @@ async def test_what_queues_behind_a_slow_one_is_answered_in_order() -> None:
     ]
 
 
-async def test_answered_from_within_each_other_the_queue_would_be_too_deep() -> None:
-    # It stops itself there: deeper, the interpreter would.
-    await _queued_behind_a_slow_one(Recursive)
-    assert Recursive.deepest == DEEP
+async def test_without_an_order_the_queue_would_be_answered_before_the_slow_one() -> None:
+    bodies = await _queued_behind_a_slow_one(Ahead)
+    assert bodies[0] == b"at once:0"
+
+
+async def test_a_held_request_is_answered_though_the_server_ends_meanwhile() -> None:
+    for body, answer in ((b"abc", b"at once:abc"), (b"later", b"ordinary:later")):
+        made: list[HotProtocol] = []
+
+        class Kept(HotProtocol):
+            def connection_made(self, transport: Any, made: list[HotProtocol] = made) -> None:
+                made.append(self)
+                super().connection_made(transport)
+
+        async with serving(Application(), Kept) as port:
+            reader, writer = await asyncio.open_connection(HOST, port)
+            sent = request(body)
+            writer.write(sent[: -len(body)])
+            while not made or made[0]._held is None:  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0.01)
+            made[0].shutdown()
+            writer.write(body)
+            head, said = await one(reader)
+            assert said == answer
+            assert b"\nconnection: close\r" in head
+            writer.close()
+
+
+async def test_a_slow_one_behind_an_answer_outlives_the_keep_alive() -> None:
+    app = Application()
+    async with serving(app, keep_alive_s=1) as port:
+        reader, writer = await asyncio.open_connection(HOST, port)
+        writer.write(request() + request(path="/slow"))
+        assert (await one(reader))[1] == b"at once:x"
+        await asyncio.sleep(1.5)
+        app.go.set()
+        assert (await one(reader))[1] == b"ordinary:x"
+        writer.close()
 
 
 async def test_who_does_not_read_answers_is_not_served_ahead_of_himself() -> None:

@@ -8,13 +8,15 @@ plain goes the ordinary way, through `Server`: so does everything under another 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from aurora.core.ids import request_id as new_request_id
 from aurora.integrations.http import HotRoute
+
+Headers = Sequence[tuple[bytes, bytes]]
 
 MAX_HEADER_BYTES: Final = 64 * 1024
 SMALL_BODY_BYTES: Final = 16 * 1024
@@ -45,17 +47,17 @@ class AtOnce:
     """
 
     def __init__(self, hot: tuple[HotRoute, ...], state: Any) -> None:
-        self._answers: Mapping[str, Callable[[bytes, Any], bytes | None]] = {
-            route.path: route.at_once for route in hot if route.at_once is not None
+        self._answers: Mapping[bytes, Callable[[bytes, Any], bytes | None]] = {
+            route.path.encode("ascii"): route.at_once for route in hot if route.at_once is not None
         }
         self._state = state
 
-    def is_plain(self, scope: Mapping[str, Any]) -> bool:
+    def is_plain(self, method: bytes, target: bytes, headers: Headers) -> bool:
         """Return whether the request may be answered once its body is there: small, and POST."""
-        if scope["path"] not in self._answers or scope["method"] != "POST":
+        if target not in self._answers or method != b"POST":
             return False
         size, length = 0, b""
-        for name, value in scope["headers"]:
+        for name, value in headers:
             size += len(name) + len(value)
             if name == b"content-length":
                 length = value
@@ -68,61 +70,100 @@ class AtOnce:
             and int(length) <= SMALL_BODY_BYTES
         )
 
-    def answer(self, scope: Mapping[str, Any], body: bytes) -> tuple[bytes, bytes] | None:
+    def answer(self, target: bytes, headers: Headers, body: bytes) -> tuple[bytes, bytes] | None:
         """Return the lines of the head and the body of a 200, or None where it takes more."""
-        answered = self._answers[scope["path"]](body, self._state)
+        answered = self._answers[target](body, self._state)
         if answered is None:
             return None
-        name = request_id_of(dict(scope["headers"])).encode("latin-1")
+        name = request_id_of(dict(headers)).encode("latin-1")
         return _HEAD % (name, len(answered)), answered
 
 
 class HotProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which asks the application's `at_once` before it makes a task."""
+    """uvicorn's protocol, which asks the application's `at_once` before it makes a task.
+
+    It stands between the parser and uvicorn: a plain request is held back until its body is there,
+    then answered, or handed on as if it had come this moment. Only what the parser calls, and what
+    the server calls of every protocol, is overridden.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._at_once: AtOnce | None = None if self.access_log else _at_once_of(self.app)
-        self._held: RequestResponseCycle | None = None
+        # What uvicorn would do with a request beside serving it is not done here.
+        is_plain = not self.access_log and not self.root_path and self.limit_concurrency is None
+        self._at_once: AtOnce | None = _at_once_of(self.app) if is_plain else None
+        self._held: bytearray | None = None
+        self._is_ending = False
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        # One that waited behind another has its body already, and goes the ordinary way: answered
-        # from here, a thousand of them would be a thousand calls deep.
+    def on_headers_complete(self) -> None:
+        """Hold a plain request back; let any other go the ordinary way."""
         if (
             self._at_once is not None
-            and app is self.app
-            and cycle.more_body
-            and self._at_once.is_plain(cycle.scope)
+            and self.is_idle
+            and self._at_once.is_plain(self.parser.get_method(), self.url, self.headers)
         ):
-            self._held = cycle
+            self._held = bytearray()
             return
-        super()._start_asgi_task(cycle, app)
+        self._hand_on(None)
+
+    def on_body(self, body: bytes) -> None:
+        """Keep what belongs to a request that is held back."""
+        if self._held is None:
+            super().on_body(body)
+        else:
+            self._held += body
 
     def on_message_complete(self) -> None:
-        """Answer what was held, or let it go the ordinary way."""
+        """Answer what was held back, or let it go the ordinary way."""
         held, self._held = self._held, None
+        if held is not None:
+            if self._answered(bytes(held)):
+                return
+            self._hand_on(bytes(held))
         super().on_message_complete()
-        if held is not None and not self._answered(held):
-            super()._start_asgi_task(held, self.app)
 
-    def _answered(self, cycle: RequestResponseCycle) -> bool:
+    def shutdown(self) -> None:
+        """End once the request that is held back is answered, at once where there is none."""
+        if self._held is None:
+            super().shutdown()
+        else:
+            self._is_ending = True
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether whatever came before is answered: answers keep the order of their requests."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _hand_on(self, body: bytes | None) -> None:
+        # One that came behind an answer in the same packet must not end with its keep-alive.
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
+        super().on_headers_complete()
+        if self._is_ending:
+            self.cycle.keep_alive = False
+        if body:
+            super().on_body(body)
+
+    def _answered(self, body: bytes) -> bool:
         # Somebody who does not read his answers waits in the ordinary way until he does.
-        if self._at_once is None or self.flow.write_paused or cycle.disconnected:
+        if self._at_once is None or self.flow.write_paused or self.transport.is_closing():
             return False
         try:
-            answer = self._at_once.answer(cycle.scope, bytes(cycle.body))
+            answer = self._at_once.answer(self.url, self.headers, body)
         except Exception:  # noqa: BLE001 - it fails again the ordinary way, where that is logged
             return False
         if answer is None:
             return False
-        head, body = answer
+        head, said = answer
+        stays = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+        stays = stays and not self._is_ending
         always = b"".join([b"%s: %s\r\n" % each for each in self.server_state.default_headers])
-        close = b"" if cycle.keep_alive else b"connection: close\r\n"
-        cycle.response_started = cycle.response_complete = True
-        self.transport.write(b"".join((b"HTTP/1.1 200 OK\r\n", always, head, close, b"\r\n", body)))
-        if not cycle.keep_alive:
+        close = b"" if stays else b"connection: close\r\n"
+        self.transport.write(b"".join((b"HTTP/1.1 200 OK\r\n", always, head, close, b"\r\n", said)))
+        if not stays:
             self.transport.close()
-        cycle.on_response()
+        self.on_response_complete()
         return True
 
 
