@@ -93,15 +93,19 @@ async def test_the_command_line_changes_and_rotates_keys(server: Aurora) -> None
         "update",
         customer.key_id,
         *("--name", "New name", "--scope", "analytics:read", "--limit", "9", "--burst", "3"),
-        *("--ip", "192.0.2.0/24"),
+        *("--ip", "192.0.2.0/24", "--metadata", '{"team": "web"}'),
     )
+    assert changed["metadata"] == {"team": "web"}
     assert (changed["name"], changed["scopes"]) == ("New name", ["analytics:read"])
     assert (changed["rate_limit_per_hour"], changed["burst_per_second"]) == (9, 3)
     assert changed["ip_whitelist"] == ["192.0.2.0/24"]
     assert changed["allowed_origins"] == ["*"]
     again = await key("update", customer.key_id, "--any-ip")
     assert again["ip_whitelist"] is None
-    assert again["name"] == "New name"
+    assert (again["name"], again["metadata"]) == ("New name", {"team": "web"})
+    for wrong in ("[1]", "{", '"x"'):
+        arguments = ("key", "update", customer.key_id, "--org", slug, "--metadata", wrong)
+        assert (await asyncio.to_thread(server.cli, *arguments)).code == 1
     made = await key("rotate", customer.key_id, "--overlap", "0")
     assert made["rotated_from"] == customer.key_id
     # Another process made the change: it is heard of within the lease.

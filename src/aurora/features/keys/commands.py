@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
+import msgspec
 import typer
 
 from aurora.db.pool import Pool
@@ -16,6 +17,7 @@ from aurora.features.keys.model import (
     DEFAULT_SCOPES,
     ApiKey,
     Environment,
+    KeyMetadataInvalid,
     Kind,
     NewApiKey,
 )
@@ -53,6 +55,9 @@ ExpiresOption = Annotated[
     datetime | None,
     typer.Option("--expires", formats=MOMENTS, help="Refused from then on (UTC)."),
 ]
+MetadataOption = Annotated[
+    str | None, typer.Option("--metadata", help="Your own notes, a JSON object.")
+]
 OrgOption = Annotated[str, typer.Option("--org", help="The organization's slug.")]
 KeyArgument = Annotated[UUID, typer.Argument(help="The key's id, as `aurora key list` says.")]
 
@@ -73,6 +78,7 @@ def create_key(
     burst: Annotated[int | None, typer.Option(min=1, help="Requests in any second.")] = None,
     not_before: NotBeforeOption = None,
     expires: ExpiresOption = None,
+    metadata: MetadataOption = None,
     json: JsonOption = False,
 ) -> None:
     """Make a key and show it this once."""
@@ -94,6 +100,7 @@ def create_key(
                 burst_per_second=burst,
                 not_before=_in_utc(not_before),
                 expires_at=_in_utc(expires),
+                metadata=_as_object(metadata) or {},
             )
 
     _show_once(run(ctx, work), json=json)
@@ -128,6 +135,7 @@ def update_key(
     burst: Annotated[int | None, typer.Option(min=1, help="Requests in any second.")] = None,
     not_before: NotBeforeOption = None,
     expires: ExpiresOption = None,
+    metadata: MetadataOption = None,
     json: JsonOption = False,
 ) -> None:
     """Change a key; what is not named stays."""
@@ -140,6 +148,7 @@ def update_key(
         "burst_per_second": burst,
         "not_before": _in_utc(not_before),
         "expires_at": _in_utc(expires),
+        "metadata": _as_object(metadata),
     }
     changed: dict[str, Any] = {field: value for field, value in named.items() if value is not None}
     if any_ip:
@@ -207,6 +216,16 @@ def _show_once(made: NewApiKey, *, json: bool) -> None:
         json=json,
         columns=("key", "id", "name", "environment", "scopes", "rate_limit_per_hour"),
     )
+
+
+def _as_object(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        found: dict[str, Any] = msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        raise KeyMetadataInvalid from None
+    return found
 
 
 def _in_utc(at: datetime | None) -> datetime | None:
