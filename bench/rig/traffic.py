@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
 from uuid import UUID
 
 import psycopg
+from bench.rig.measure import side_by_side
 
 DAYS: Final = 40
 WRITERS: Final = 2
@@ -126,7 +126,7 @@ def fill_usage(dsn: str, rows: int, *, organizations: int) -> dict[str, float]:
     return {
         "rows": _seconds(lambda: _insert(dsn, rows, organizations)),
         "rollups": _seconds(
-            lambda: _side_by_side(
+            lambda: side_by_side(
                 lambda: _run(dsn, COMBINED, "analyze combined", HOURS, ROLLED_UP),
                 lambda: _run(dsn, *latencies, *CLAIMS),
             )
@@ -160,7 +160,7 @@ def _insert(dsn: str, rows: int, organizations: int) -> None:
         statement = rows_statement(rows, organizations=organizations, batch=1, numbers=numbers)
         _run(dsn, statement.decode())
 
-    _side_by_side(*(partial(write, number) for number in range(WRITERS)))
+    side_by_side(*(partial(write, number) for number in range(WRITERS)))
     _run(dsn, "analyze usage_analytics")
 
 
@@ -178,12 +178,6 @@ def _run(dsn: str, *statements: str) -> None:
     with psycopg.connect(dsn, autocommit=True) as owner:
         for statement in (*SETTINGS, *statements):
             owner.execute(statement.encode())
-
-
-def _side_by_side(*works: Callable[[], None]) -> None:
-    with ThreadPoolExecutor(len(works)) as workers:
-        for done in [workers.submit(work) for work in works]:
-            done.result()
 
 
 def _seconds(work: Callable[[], object]) -> float:

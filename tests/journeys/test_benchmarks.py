@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,6 +58,7 @@ def a_benchmark(code: str) -> Iterator[tuple[subprocess.Popen[str], Path, int]]:
             running.kill()
             if home is not None:
                 stop_server_of(home)
+                shutil.rmtree(home.parent, ignore_errors=True)
 
 
 def lives(pid: int, *, for_s: float = 0) -> bool:
