@@ -21,6 +21,7 @@ WRITERS: Final = 2
 # How full random keys leave the leaves of a b-tree: 69 %, the natural logarithm of two.
 LEAVES_FILLED_PCT: Final = 69
 
+# Each endpoint has its usual time, and a spread about it as that of the access logs of this rig.
 ROWS: Final = """
 insert into usage_analytics (
   timestamp, date, organization_id, api_key_id, endpoint, status_code, response_time_ms,
@@ -30,13 +31,14 @@ select t, (t at time zone 'UTC')::date,
   ('00000000-0000-4000-8000-'
     || lpad((1 + n / %(batch)s %% %(organizations)s)::text, 12, '0'))::uuid,
   ('00000000-0000-4000-9000-' || lpad((n / 7 %% 2)::text, 12, '0'))::uuid,
-  '/api/aurora/' || (12 * power(random(), 3))::int,
-  case when n %% 47 = 0 then 500 else 200 end,
-  (exp(random() * 6) * 5)::int, n %% 3 = 0, 'https://' || n / 7 %% 2 || '.example',
+  '/api/aurora/' || endpoint, case when n %% 47 = 0 then 500 else 200 end,
+  ((8 + 12 * endpoint) * exp(random() * 2 - 0.6))::int, n %% 3 = 0,
+  'https://' || n / 7 %% 2 || '.example',
   (array['NO', 'SE', 'DE', 'GB', 'US', 'FR'])[1 + (5 * power(random(), 3))::int]
 from generate_series(%(first)s::bigint, %(last)s) n,
   lateral (
-    select now() - make_interval(secs => %(days)s * 86400 * (1 - n / (%(rows)s + 1.0))) as t
+    select now() - make_interval(secs => %(days)s * 86400 * (1 - n / (%(rows)s + 1.0))) as t,
+      (12 * power(random(), 3))::int as endpoint
   ) as moment
 """
 DELTAS: Final = """
