@@ -189,6 +189,8 @@ def enter_seller(  # noqa: PLR0917 - options are named
     bank_account: Annotated[
         str | None, typer.Option(help="Where buyers pay: a Norwegian account number.")
     ] = None,
+    iban: Annotated[str | None, typer.Option(help="Where buyers abroad pay.")] = None,
+    bic: Annotated[str | None, typer.Option(help="Of the bank with that account.")] = None,
     payment_days: Annotated[
         int | None, typer.Option(min=0, max=365, help="Days from the invoice to its due date.")
     ] = None,
@@ -208,6 +210,8 @@ def enter_seller(  # noqa: PLR0917 - options are named
         "phone": phone,
         "website": website,
         "bank_account": bank_account,
+        "iban": iban,
+        "bic": bic,
         "payment_days": payment_days,
     }
 
