@@ -121,3 +121,18 @@ def test_the_seller_says_where_buyers_abroad_pay(aurora: Aurora, database: str) 
     assert rows(database, "select iban, bic from legal_entities") == [
         ("NO9386011117947", "DNBANOKK")
     ]
+
+
+def test_a_document_is_shown_by_its_number_whichever_it_is(aurora: Aurora, database: str) -> None:
+    aurora(*HOTEL, "--address", "Fjordveien 4")
+    number = issue(database)["invoice_number"]
+    _, note = aurora("invoice", "credit", number, "--reason", "A mistake", "--json")
+    _, invoice = aurora("invoice", "show", number, "--json")
+    _, shown = aurora("invoice", "show", note["credit_note_number"], "--json")
+    assert (invoice["invoice_number"], invoice["status"]) == (number, "credited")
+    assert (shown["credit_note_number"], shown["reason"]) == (
+        note["credit_note_number"],
+        "A mistake",
+    )
+    status, said = aurora("invoice", "show", "INV-1999-000001")
+    assert (status, "invoice_not_found" in said) == (1, True)
