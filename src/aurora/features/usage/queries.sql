@@ -255,6 +255,14 @@ select app.truncate_usage_addresses(:limit);
 -- Drops the oldest month that is kept no longer; returns how many it dropped.
 select app.drop_usage_month();
 
+-- name: count_usage_months_over
+-- How many months of raw rows are kept no longer: the next night drops them.
+select count(*)
+from pg_inherits i join pg_class c on c.oid = i.inhrelid cross join app.usage_retention() r
+where i.inhparent = 'public.usage_analytics'::regclass
+  and (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \(''([0-9-]+)''\)'))[1]::date
+    <= date_trunc('month', app.now() at time zone 'UTC') - make_interval(months => r.keep_months);
+
 -- name: delete_usage_hours
 -- Removes hourly sums that are kept no longer, but those that bills are made from; returns how many.
 select app.drop_usage_hours(:limit);
