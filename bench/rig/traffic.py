@@ -39,17 +39,24 @@ from generate_series(%(first)s::bigint, %(last)s) n,
     select now() - make_interval(secs => %(days)s * 86400 * (1 - n / (%(rows)s + 1.0))) as t
   ) as moment
 """
-DELTAS: Final = """
-insert into usage_deltas (
-  organization_id, hour, api_key_id, endpoint, widget_type, country_code, status_class, origin,
-  requests, impressions, billable, cached, response_time_ms_sum, response_time_count,
-  response_times
-)
-select organization_id, date_trunc('hour', timestamp, 'UTC'), api_key_id, endpoint, '',
-  country_code, status_code / 100, origin,
-  count(*), count(*) filter (where widget_impression), 0, 0,
-  sum(response_time_ms), count(*), array_agg(app.latency_bucket(response_time_ms))
-from usage_analytics group by 1, 2, 3, 4, 5, 6, 7, 8
+COUNTED: Final = """
+do $$
+declare
+  v_first record;
+begin
+  perform app.open_usage_staging();
+  for v_first in select distinct %(part)s as part from usage_analytics order by 1 loop
+    insert into pg_temp.usage_staging (
+      organization_id, "timestamp", api_key_id, endpoint, status_code, response_time_ms, cached,
+      widget_type, widget_impression, billable, origin, country_code
+    )
+    select organization_id, timestamp, api_key_id, endpoint, status_code, response_time_ms, cached,
+      widget_type, widget_impression, billable, origin, country_code
+    from usage_analytics where %(part)s = v_first.part;
+    perform app.count_staged_usage();
+    truncate pg_temp.usage_staging;
+  end loop;
+end $$
 """
 CLAIMS: Final = """
 insert into usage_event_ids (organization_id, event_key, digest, seen_on, date)
@@ -102,6 +109,11 @@ def rows_statement(
     return (ROWS % (named | {"first": first, "last": last})).encode()
 
 
+def count_usage(owner: psycopg.Connection[Any], *, part: str = "date") -> None:
+    """Write the deltas of all rows: one for each organization and value of `part`, in SQL."""
+    owner.execute((COUNTED % {"part": part}).encode())
+
+
 def _insert(dsn: str, rows: int, organizations: int) -> None:
     share = -(-rows // WRITERS)
 
@@ -130,8 +142,7 @@ def _claim(owner: psycopg.Connection[Any]) -> None:
 
 def _roll_up(owner: psycopg.Connection[Any]) -> None:
     owner.execute("set work_mem = '256MB'")
-    owner.execute(DELTAS.encode())
-    owner.execute("analyze usage_deltas")
+    count_usage(owner)
     while True:
         row = owner.execute("select app.fold_usage(%s)", (FOLDED_AT_ONCE,)).fetchone()
         if row is None or not row[0]:

@@ -30,7 +30,7 @@ begin
   if to_regclass('pg_temp.usage_folding') is null then
     create temporary table usage_folding (like public.usage_hourly) on commit delete rows;
     create temporary table usage_folding_latencies (
-      organization_id uuid, hour timestamptz, endpoint text, bucket smallint, count bigint
+      organization_id uuid, hour timestamptz, endpoint text, buckets smallint[]
     ) on commit delete rows;
   else
     truncate pg_temp.usage_folding, pg_temp.usage_folding_latencies;
@@ -71,11 +71,9 @@ begin
     group by 1, 2, 3, 4
   ), latencies as (
     insert into pg_temp.usage_folding_latencies
-    select t.organization_id, x.hour, x.endpoint, x.bucket, sum(x.count)
+    select t.organization_id, x.hour, x.endpoint, x.buckets
     from taken t
-      cross join lateral unnest(t.latency_hours, t.latency_endpoints, t.latency_buckets, t.latency_counts)
-        as x (hour, endpoint, bucket, count)
-    group by 1, 2, 3, 4
+      cross join lateral unnest(t.latency_hours, t.latency_endpoints, t.latencies) as x (hour, endpoint, buckets)
   )
   select coalesce(sum(t.entries), 0) into v_taken from taken t;
   return v_taken;
@@ -161,32 +159,38 @@ as $$
 begin
   -- Under the name that the counts got: an endpoint beyond the limit is in (other) here too.
   insert into public.usage_latencies as r (organization_id, span, starts_at, endpoint, buckets, counts)
-  with named as materialized (
-    select a.organization_id, a.hour, a.bucket, a.count,
+  with named as (
+    select a.organization_id, a.hour, a.buckets,
       case when f.value is null then '(other)' else a.endpoint end as endpoint
     -- Distinct: an endpoint that calls itself (other) stands beside those that were put there.
     from pg_temp.usage_folding_latencies a left join (
       select distinct o.organization_id, o.hour, o.value from pg_temp.usage_folding o where o.dimension = 'endpoint'
     ) f on f.organization_id = a.organization_id and f.hour = a.hour and f.value = a.endpoint
   ), spans as (
-    select n.organization_id, 'hour' as span, n.hour as starts_at, n.endpoint, n.bucket, n.count from named n
+    select n.organization_id, 'hour' as span, n.hour as starts_at, n.endpoint, n.buckets from named n
     union all
-    select n.organization_id, 'day', date_trunc('day', n.hour, 'UTC'), n.endpoint, n.bucket, n.count from named n
-  ), before as (
-    select l.organization_id, l.span, l.starts_at, l.endpoint, b.bucket, b.count
-    from (select distinct s.organization_id, s.span, s.starts_at, s.endpoint from spans s) touched
-      join public.usage_latencies l using (organization_id, span, starts_at, endpoint)
-      cross join lateral unnest(l.buckets, l.counts) as b (bucket, count)
-  ), summed as (
-    select a.organization_id, a.span, a.starts_at, a.endpoint, a.bucket, sum(a.count)::bigint as count
-    from (select * from spans union all select * from before) a
-    group by 1, 2, 3, 4, 5
+    select n.organization_id, 'day', date_trunc('day', n.hour, 'UTC'), n.endpoint, n.buckets from named n
+  ), touched as (
+    select s.organization_id, s.span, s.starts_at, s.endpoint, array_agg(row(s.buckets)::app.latency_list) as lists
+    from spans s group by 1, 2, 3, 4
   )
   -- Whole, and not added to: one folder at a time, so what was there is what was read.
-  -- In no order: sorting took a third of the time, and whoever reads adds the pairs up.
-  select s.organization_id, s.span, s.starts_at, s.endpoint, array_agg(s.bucket), array_agg(s.count)
-  from summed s
-  group by 1, 2, 3, 4
+  select t.organization_id, t.span, t.starts_at, t.endpoint, merged.buckets, merged.counts
+  from touched t left join public.usage_latencies l using (organization_id, span, starts_at, endpoint)
+    cross join lateral (
+      select array_agg(summed.bucket) as buckets, array_agg(summed.count) as counts
+      from (
+        select each.bucket, sum(each.count)::bigint as count
+        from (
+          select abs(b.bucket)::smallint as bucket, case when b.bucket > 0 then 1 else -1 end::bigint as count
+          from unnest(t.lists) as a (buckets) cross join lateral unnest(a.buckets) as b (bucket)
+          union all
+          select before.bucket, before.count
+          from unnest(l.buckets, l.counts) as before (bucket, count)
+        ) each
+        group by each.bucket
+      ) summed
+    ) merged
   on conflict (organization_id, span, starts_at, endpoint) do update set
     buckets = excluded.buckets, counts = excluded.counts;
 end
@@ -212,7 +216,8 @@ begin
     -- A late event makes a closed day's count of visitors wrong: it is counted again.
     delete from public.usage_visitors v
     using (
-      select distinct f.organization_id, (f.hour at time zone 'UTC')::date as date, f.value::uuid as api_key_id
+      select distinct f.organization_id, (f.hour at time zone 'UTC')::date as date,
+        f.value::uuid as api_key_id
       from pg_temp.usage_folding f where f.dimension = 'api_key'
     ) f
     where v.organization_id = f.organization_id and v.date = f.date and v.api_key_id = f.api_key_id;

@@ -102,7 +102,7 @@ begin
   insert into public.usage_deltas (
     organization_id, first_hour, last_hour, entries, hours, dimensions, dimension_values, requests, impressions,
     billable, successful, failed, cached, response_time_ms_sum, response_time_count,
-    latency_hours, latency_endpoints, latency_buckets, latency_counts
+    latency_hours, latency_endpoints, latencies
   )
   -- Cut as in app.usage_dimensions(), which says in rows what the grouping sets say here.
   with staged as not materialized (
@@ -142,14 +142,15 @@ begin
     from sums s group by s.organization_id
   ), latencies as (
     select l.organization_id, array_agg(l.hour) as hours, array_agg(l.endpoint) as endpoints,
-      array_agg(l.bucket) as buckets, array_agg(p_sign * l.count::integer) as counts
+      array_agg(l.list) as lists
     from (
-      select s.organization_id, s.hour, s.endpoint, app.latency_bucket(s.response_time_ms) as bucket, count(*) as count
-      from staged s where s.response_time_ms is not null group by 1, 2, 3, 4
+      select s.organization_id, s.hour, s.endpoint,
+        row(array_agg((p_sign * app.latency_bucket(s.response_time_ms))::smallint))::app.latency_list as list
+      from staged s where s.response_time_ms is not null group by 1, 2, 3
     ) l
     group by l.organization_id
   )
-  select c.*, coalesce(l.hours, '{}'), coalesce(l.endpoints, '{}'), coalesce(l.buckets, '{}'), coalesce(l.counts, '{}')
+  select c.*, coalesce(l.hours, '{}'), coalesce(l.endpoints, '{}'), coalesce(l.lists, '{}')
   from counts c left join latencies l using (organization_id);
 end
 $$;

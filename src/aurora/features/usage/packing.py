@@ -7,13 +7,11 @@ where handing twenty Python values to the driver took 9.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import re
 import socket
 import struct
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -55,8 +53,6 @@ MAX_REMEMBERED_CHARACTERS: Final = 200
 
 ZERO: Final = "A text holds the character U+0000, which cannot be stored."
 HALF: Final = "A text holds half of a surrogate pair."
-
-IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _TRUE: Final = b"\0\0\0\1\1"
 _FALSE: Final = b"\0\0\0\1\0"
@@ -132,7 +128,12 @@ def _pack_country(text: str) -> bytes:
     return pack_text(text)
 
 
-def _pack_address(text: str) -> bytes:
+def pack_address(text: str) -> bytes:
+    """Return an address with its length in front, an IPv4 one that is written as IPv6 as IPv4.
+
+    Raises:
+        Unstorable: It is none.
+    """
     # The usual forms, at a tenth of the cost: there are too many addresses to remember them.
     try:
         if ":" not in text:
@@ -149,7 +150,7 @@ _texts = _Remembered(pack_text)
 _agents = _Remembered(pack_text)
 _methods = _Remembered(_pack_method)
 _countries = _Remembered(_pack_country)
-_addresses = _Remembered(_pack_address)
+_addresses = _Remembered(pack_address)
 
 
 def pack_uuid(value: UUID | None) -> bytes:
@@ -232,21 +233,6 @@ def check_event(event: UsageEvent) -> str | None:
     except Unstorable as wrong:
         return str(wrong)
     return None
-
-
-@lru_cache(maxsize=MAX_REMEMBERED)
-def parse_ip(text: str) -> IpAddress | None:
-    """Return the address, with an IPv4 one unwrapped from IPv6 (::ffff:10.0.0.5), or None."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.scope_id is not None:
-            return None
-        if address.ipv4_mapped is not None:
-            return address.ipv4_mapped
-    return address
 
 
 def _pack_metadata(metadata: dict[str, Any]) -> bytes:

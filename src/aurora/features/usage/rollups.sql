@@ -76,10 +76,10 @@ create or replace view usage_latency_rows with (security_invoker = true) as
 select l.organization_id, l.span, l.starts_at, l.endpoint, b.bucket, b.count, true as is_folded
 from usage_latencies l cross join lateral unnest(l.buckets, l.counts) as b (bucket, count)
 union all
-select d.organization_id, 'hour', x.hour, x.endpoint, x.bucket, x.count::bigint, false
+select d.organization_id, 'hour', x.hour, x.endpoint, abs(b.bucket)::smallint, sign(b.bucket)::bigint, false
 from usage_deltas d
-  cross join lateral unnest(d.latency_hours, d.latency_endpoints, d.latency_buckets, d.latency_counts)
-    as x (hour, endpoint, bucket, count);
+  cross join lateral unnest(d.latency_hours, d.latency_endpoints, d.latencies) as x (hour, endpoint, buckets)
+  cross join lateral unnest(x.buckets) as b (bucket);
 comment on view usage_latency_rows is
   'Response times by endpoint, hour or day, and bucket. What is not folded yet stands under its hour only.';
 
