@@ -1105,7 +1105,8 @@ begin
           select abs(b.bucket)::smallint as bucket, case when b.bucket > 0 then 1 else -1 end::bigint as count
           from unnest(t.lists) as a (buckets) cross join lateral unnest(a.buckets) as b (bucket)
           union all
-          select before.bucket, before.count from unnest(l.buckets, l.counts) as before (bucket, count)
+          select before.bucket, before.count
+          from unnest(l.buckets, l.counts) as before (bucket, count)
         ) each
         group by each.bucket
       ) summed
@@ -1135,7 +1136,8 @@ begin
     -- A late event makes a closed day's count of visitors wrong: it is counted again.
     delete from public.usage_visitors v
     using (
-      select distinct f.organization_id, (f.hour at time zone 'UTC')::date as date, f.value::uuid as api_key_id
+      select distinct f.organization_id, (f.hour at time zone 'UTC')::date as date,
+        f.value::uuid as api_key_id
       from pg_temp.usage_folding f where f.dimension = 'api_key'
     ) f
     where v.organization_id = f.organization_id and v.date = f.date and v.api_key_id = f.api_key_id;
