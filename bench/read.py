@@ -33,10 +33,10 @@ GOAL_P95_MS: Final = 50.0
 SMALL: Final = 1_000_000
 LARGE: Final = 4_000_000
 MAX_ROWS: Final = 50_000_000
-ORGANIZATIONS: Final = 100
+ORGANIZATIONS: Final = 20
 ROUNDS: Final = 60
 P95: Final = 0.95
-MINE: Final = organization_numbered(50)
+MINE: Final = organization_numbered(10)
 
 Read = Callable[[Connection], Awaitable[Any]]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 from bench.rig.batches import CONNECTIONS, PATH
 from bench.rig.load import Task, send_load, write_bodies
-from bench.rig.measure import median, rss_mb
+from bench.rig.measure import median, rss_mb, side_by_side
 from bench.rig.postgres import Bench, Customer
 from bench.rig.raw_copy import in_batches
 from bench.rig.serving import Serving
@@ -96,8 +96,8 @@ def load_for(
         ),
     ]
     memory = Memory(server.pid)
-    with memory.watched(), ThreadPoolExecutor(len(tasks)) as senders:
-        outcomes = list(senders.map(send_load, tasks))
+    with memory.watched():
+        outcomes = side_by_side(*(partial(send_load, task) for task in tasks))
     sent = outcomes[0].requests * BATCH + outcomes[1].requests
     return sent, {
         "minutes": minutes,
