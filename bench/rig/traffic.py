@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import psycopg
@@ -161,7 +161,7 @@ def rows_statement(
     return (ROWS % (named | {"first": first, "last": last})).encode()
 
 
-def count_usage(owner: psycopg.Connection[Any], *, part: str = "date") -> None:
+def count_usage(owner: psycopg.Connection[Any], *, part: str) -> None:
     """Write the deltas of all rows: one for each organization and value of `part`, in SQL."""
     owner.execute((COUNTED % {"part": part}).encode())
 
