@@ -449,9 +449,6 @@ begin
     perform app.insert_terms(app.terms_of(new, v_begins));
     return null;
   end if;
-  if app.same_terms(to_jsonb(old), to_jsonb(new)) then
-    return null;
-  end if;
   v_terms := app.terms_at(new.id, greatest(app.now(), new.current_period_start));
   if v_terms.id is not null and app.same_terms(to_jsonb(v_terms), to_jsonb(new)) then
     return null;
@@ -475,8 +472,19 @@ end
 $$;
 comment on function app.keep_terms() is
   'Trigger: subscription_terms follow the subscription, whoever writes it: a new one, one begun anew, a correction.';
-create or replace trigger subscriptions_keep_terms after insert or update on subscriptions
+create or replace trigger subscriptions_keep_first_terms after insert on subscriptions
   for each row execute function app.keep_terms();
+-- Every bill updates the row, and hardly ever one of these.
+create or replace trigger subscriptions_keep_terms after update on subscriptions
+  for each row when (
+    (old.plan_id, old.plan_version, old.plan_name, old.price_monthly, old.price_yearly, old.currency,
+      old.billing_period, old.included_impressions, old.overage_rate, old.overage_model, old.price_model,
+      old.quota_mode, old.features, old.billing_anchor, old.time_zone)
+    is distinct from
+    (new.plan_id, new.plan_version, new.plan_name, new.price_monthly, new.price_yearly, new.currency,
+      new.billing_period, new.included_impressions, new.overage_rate, new.overage_model, new.price_model,
+      new.quota_mode, new.features, new.billing_anchor, new.time_zone)
+  ) execute function app.keep_terms();
 
 create or replace function app.terms_months(p_terms public.subscription_terms) returns integer
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
@@ -917,11 +925,16 @@ declare
   v_terms public.subscription_terms := app.terms_at(p_subscription.id, greatest(v_at, app.now()));
   v_period record;
 begin
-  perform app.record_coupon_uses(p_subscription, v_at, p_lines);
-  update public.subscription_adjustments a set billed_at = v_at
-  where a.id in (
-    select (l #>> '{facts,adjustment_id}')::uuid from jsonb_array_elements(p_lines) l where l ->> 'kind' in ('credit', 'charge')
-  ) and a.billed_at is null;
+  -- Most bills have neither.
+  if p_lines @> '[{"kind": "discount"}]' then
+    perform app.record_coupon_uses(p_subscription, v_at, p_lines);
+  end if;
+  if p_lines @> '[{"kind": "credit"}]' or p_lines @> '[{"kind": "charge"}]' then
+    update public.subscription_adjustments a set billed_at = v_at
+    where a.id in (
+      select (l #>> '{facts,adjustment_id}')::uuid from jsonb_array_elements(p_lines) l where l ->> 'kind' in ('credit', 'charge')
+    ) and a.billed_at is null;
+  end if;
   select * into strict v_period from app.fee_period(v_terms, v_at);
   update public.subscriptions s set
     months_billed = v_next,

@@ -612,6 +612,7 @@ declare
   v_at timestamptz;
   v_index integer;
   v_lines app.bill_line[];
+  v_open app.bill_line[];
   v_base numeric;
 begin
   select * into v_sub from public.subscriptions s where s.organization_id = p_organization_id;
@@ -639,10 +640,12 @@ begin
   end if;
   -- What a change asks for comes along with the next bill. So does what it gives back of what was never
   -- invoiced; where that is more than the bill, it becomes a credit note instead.
-  v_base := (select sum((l).amount) from unnest(v_lines || array(select b from app.bill_adjustments(v_sub.id, v_at,
-    case when v_at = v_sub.next_billing_at then '{credit,charge}'::text[] else '{}' end) b)) l);
-  v_lines := v_lines || array(select l from app.bill_adjustments(v_sub.id, v_at, case
-    when v_at <> v_sub.next_billing_at then '{}' when v_base < 0 then '{charge}' else '{credit,charge}'::text[] end) l);
+  v_open := array(select b from app.bill_adjustments(v_sub.id, v_at,
+    case when v_at = v_sub.next_billing_at then '{credit,charge}'::text[] else '{}' end) b);
+  if v_open <> '{}' and v_at = v_sub.next_billing_at and (select sum((l).amount) from unnest(v_lines || v_open) l) < 0 then
+    v_open := array(select b from app.bill_adjustments(v_sub.id, v_at, '{charge}') b);
+  end if;
+  v_lines := v_lines || v_open;
   return query
   select n::integer, b.kind, b.description, b.quantity, b.unit, b.unit_price, b.base_quantity, b.amount,
     b.period_start, b.period_end, b.impressions, b.included, b.tax_code, b.facts
@@ -1017,26 +1020,35 @@ comment on function app.sale_of(uuid, jsonb, text, date) is
 
 create or replace function app.insert_invoice(
   p_organization_id uuid, p_lines jsonb, p_currency text, p_date date, p_subscription public.subscriptions default null,
-  p_billed_at timestamptz default null, p_notes jsonb default '[]'
-) returns uuid
+  p_billed_at timestamptz default null, p_notes jsonb default '[]', p_issue boolean default false
+) returns public.invoices
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sale record;
-  v_id uuid;
+  v_given record;
+  v_invoice public.invoices;
 begin
   if coalesce(jsonb_typeof(p_lines), '') <> 'array' or p_lines = '[]' then
     perform app.refuse('invoice_incomplete', 'An invoice has at least one line.');
   end if;
   select * into strict v_sale from app.sale_of(p_organization_id, p_lines, p_currency, p_date);
+  if p_issue then
+    perform app.check_parties(v_sale.seller, v_sale.buyer, v_sale.tax_lines);
+    -- From here on others wait: what is written below is all that is left before the commit.
+    select * into strict v_given from app.take_number(v_sale.legal_entity_id, p_date);
+  else
+    select null::text as invoice_number, null::text as kid into v_given;
+  end if;
   insert into public.invoices (
-    organization_id, subscription_id, legal_entity_id, kind, invoice_date, due_date, billed_at, period_start,
-    period_end, subtotal, tax_rate, tax_amount, total, currency, tax_amount_nok, exchange_rate, exchange_rate_on,
-    exchange_rate_source, line_items, tax_lines, seller, buyer, terms, notes, language
+    organization_id, subscription_id, legal_entity_id, kind, invoice_number, kid, issued_at, status, invoice_date,
+    due_date, billed_at, period_start, period_end, subtotal, tax_rate, tax_amount, total, currency, tax_amount_nok,
+    exchange_rate, exchange_rate_on, exchange_rate_source, line_items, tax_lines, seller, buyer, terms, notes, language
   )
   select p_organization_id, p_subscription.id, v_sale.legal_entity_id,
     case when p_subscription.id is null then 'manual' else 'subscription' end,
-    p_date, v_sale.due_date, p_billed_at,
+    v_given.invoice_number, v_given.kid, case when p_issue then app.now() end,
+    case when p_issue then 'issued' else 'draft' end, p_date, v_sale.due_date, p_billed_at,
     min((l ->> 'period_start')::date), max((l ->> 'period_end')::date),
     v_sale.subtotal,
     case when jsonb_array_length(v_sale.tax_lines) = 1 then (v_sale.tax_lines #>> '{0,rate}')::numeric end,
@@ -1048,12 +1060,16 @@ begin
       - '{id,created_at,updated_at,organization_id,metadata,stripe_subscription_id,stripe_customer_id}'::text[] end,
     p_notes, v_sale.language
   from jsonb_array_elements(v_sale.line_items) l
-  returning id into v_id;
-  return v_id;
+  returning * into v_invoice;
+  if p_issue then
+    -- What the customer has to its credit settles the new invoice first.
+    perform app.apply_balance(v_invoice.organization_id, v_invoice.id);
+  end if;
+  return v_invoice;
 end
 $$;
-comment on function app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb) is
-  'A draft of these lines with seller, buyer, VAT, and rates as they are now.';
+comment on function app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb, boolean) is
+  'An invoice of these lines with seller, buyer, VAT, and rates as they are now: a draft, or issued at once with the next number.';
 
 create or replace function app.bill_lines(p_organization_id uuid, p_billed_at timestamptz, p_time_zone text)
 returns jsonb
@@ -1072,8 +1088,8 @@ $$;
 comment on function app.bill_lines(uuid, timestamptz, text) is 'The lines of a bill as a document holds them; null when nothing is owed.';
 
 create or replace function app.draft_invoice(
-  p_subscription public.subscriptions, p_invoice_date date, p_lines jsonb
-) returns uuid
+  p_subscription public.subscriptions, p_invoice_date date, p_lines jsonb, p_issue boolean default false
+) returns public.invoices
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -1082,12 +1098,12 @@ begin
   end if;
   return app.insert_invoice(
     p_subscription.organization_id, p_lines, p_subscription.currency, p_invoice_date, p_subscription,
-    p_subscription.next_billing_at
+    p_subscription.next_billing_at, p_issue => p_issue
   );
 end
 $$;
-comment on function app.draft_invoice(public.subscriptions, date, jsonb) is
-  'A draft of these lines for the subscription''s next billing moment, with seller and buyer as they are now; null when nothing is owed.';
+comment on function app.draft_invoice(public.subscriptions, date, jsonb, boolean) is
+  'The invoice of these lines for the subscription''s next billing moment, a draft or issued at once; null when nothing is owed.';
 
 create or replace function app.draft_manual_invoice(
   p_organization_id uuid, p_lines jsonb, p_currency text default 'NOK', p_date date default null, p_notes jsonb default '[]'
@@ -1111,33 +1127,11 @@ begin
       (l ->> 'quantity')::numeric * (l ->> 'unit_price')::numeric / coalesce((l ->> 'base_quantity')::numeric, 1), p_currency
     ))
   ) into v_lines from jsonb_array_elements(p_lines) l;
-  return app.insert_invoice(p_organization_id, v_lines, p_currency, v_date, p_notes => p_notes);
+  return (app.insert_invoice(p_organization_id, v_lines, p_currency, v_date, p_notes => p_notes)).id;
 end
 $$;
 comment on function app.draft_manual_invoice(uuid, jsonb, text, date, jsonb) is
   'A draft of lines somebody wrote: description, quantity, unit_price, and where they differ unit, tax_code, and period.';
-
-create or replace function app.bill_subscription(p_subscription_id uuid, p_as_of date) returns uuid
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_sub public.subscriptions;
-  v_lines jsonb;
-  v_invoice_id uuid;
-begin
-  select s.* into strict v_sub from public.subscriptions s where s.id = p_subscription_id for update;
-  perform app.adjust_late_usage(v_sub);
-  perform app.record_billed_month(v_sub);
-  -- Computed once: the draft, the coupons' book, and the adjustments that it took all read the same lines.
-  v_lines := app.bill_lines(v_sub.organization_id, v_sub.next_billing_at, v_sub.time_zone);
-  v_invoice_id := app.draft_invoice(v_sub, p_as_of, v_lines);
-  perform app.advance_subscription(v_sub, v_lines);
-  perform app.credit_what_is_over(v_sub, v_sub.next_billing_at);
-  return v_invoice_id;
-end
-$$;
-comment on function app.bill_subscription(uuid, date) is
-  'Drafts the invoice of a subscription''s next billing moment (null: nothing owed) and moves the subscription on.';
 
 -- Numbers, what is checked before one is given, and what protects the document that has one.
 
@@ -1202,6 +1196,24 @@ as $$
 $$;
 comment on function app.padded(bigint) is 'A number of a series with six digits at least.';
 
+create or replace function app.take_number(p_legal_entity_id text, p_date date, out invoice_number text, out kid text)
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_series text;
+  v_number text;
+begin
+  select e.invoice_prefix || '-' || to_char(p_date, 'YYYY') into strict v_series
+  from public.legal_entities e where e.id = p_legal_entity_id;
+  v_number := app.padded(app.next_number(p_legal_entity_id, v_series));
+  invoice_number := v_series || '-' || v_number;
+  kid := to_char(p_date, 'YYYY') || v_number;
+  kid := kid || app.mod10(kid);
+end
+$$;
+comment on function app.take_number(text, date) is
+  'The next invoice number of a seller''s series (INV-2026-000001) and its KID; take it last in the transaction.';
+
 create or replace function app.complete_invoice(p_invoice public.invoices) returns public.invoices
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -1239,9 +1251,7 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_invoice public.invoices;
-  v_series text;
-  v_number bigint;
-  v_reference text;
+  v_given record;
 begin
   select * into v_invoice from public.invoices i where i.id = p_invoice_id for no key update;
   if not found or v_invoice.status <> 'draft' then
@@ -1254,19 +1264,13 @@ begin
   if v_invoice.currency <> 'NOK' and v_invoice.tax_amount <> 0 and v_invoice.tax_amount_nok is null then
     perform app.exchange_rate_on(v_invoice.currency, v_invoice.invoice_date);
   end if;
-  select e.invoice_prefix || '-' || to_char(v_invoice.invoice_date, 'YYYY') into strict v_series
-  from public.legal_entities e where e.id = v_invoice.legal_entity_id;
-  v_number := app.next_number(v_invoice.legal_entity_id, v_series);
-  v_reference := to_char(v_invoice.invoice_date, 'YYYY') || app.padded(v_number);
+  select * into strict v_given from app.take_number(v_invoice.legal_entity_id, v_invoice.invoice_date);
   update public.invoices set
-    status = 'issued',
-    issued_at = app.now(),
-    invoice_number = v_series || '-' || app.padded(v_number),
-    kid = v_reference || app.mod10(v_reference)
+    status = 'issued', issued_at = app.now(), invoice_number = v_given.invoice_number, kid = v_given.kid
   where id = p_invoice_id;
   -- What the customer has to its credit settles the new invoice first.
   perform app.apply_balance(v_invoice.organization_id, p_invoice_id);
-  return v_series || '-' || app.padded(v_number);
+  return v_given.invoice_number;
 end
 $$;
 comment on function app.issue_invoice(uuid) is
@@ -1339,7 +1343,7 @@ select app.audit_table(
   'public.invoices', 'invoice',
   '{organization_id,subscription_id,legal_entity_id,kind,invoice_number,invoice_date,due_date,issued_at,sent_at,kid,period_start,period_end,billed_at,subtotal,tax_rate,tax_amount,total,currency,tax_amount_nok,exchange_rate,status,paid_at,stripe_invoice_id,payment_method,amount_credited,amount_settled}',
   p_ignored => '{created_at,amount_due}',
-  p_verbs => '{insert:drafted,invoice_number:issued,status=paid:paid,status=credited:credited,status=sent:sent,status=overdue:overdue,status=void:voided,amount_settled:settled}'
+  p_verbs => '{insert=invoice_number:issued,insert:drafted,invoice_number:issued,status=paid:paid,status=credited:credited,status=sent:sent,status=overdue:overdue,status=void:voided,amount_settled:settled}'
 );
 select app.audit_table(
   'public.credit_notes', 'credit_note',
@@ -2078,6 +2082,121 @@ $$;
 comment on function app.deliver_credit_notes(integer) is
   'Tells admins of issued credit notes, each once, and marks them sent; returns how many.';
 
+-- A billing run, step by step: a subscription that is due is claimed, billed, numbered, and moved on.
+
+create or replace function app.make_bill(p_subscription public.subscriptions, p_as_of date, p_issue boolean)
+returns public.invoices
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_lines jsonb;
+begin
+  perform app.adjust_late_usage(p_subscription);
+  perform app.record_billed_month(p_subscription);
+  -- Computed once: the invoice, the coupons' book, and the adjustments that it took all read the same lines.
+  v_lines := app.bill_lines(p_subscription.organization_id, p_subscription.next_billing_at, p_subscription.time_zone);
+  perform app.advance_subscription(p_subscription, v_lines);
+  perform app.credit_what_is_over(p_subscription, p_subscription.next_billing_at);
+  -- The invoice comes last, and its number with it.
+  return app.draft_invoice(p_subscription, p_as_of, v_lines, p_issue);
+end
+$$;
+comment on function app.make_bill(public.subscriptions, date, boolean) is
+  'Makes the invoice of a locked subscription''s next billing moment (null: nothing owed) and moves the subscription on.';
+
+create or replace function app.bill_subscription(p_subscription_id uuid, p_as_of date) returns uuid
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_sub public.subscriptions;
+begin
+  select s.* into strict v_sub from public.subscriptions s where s.id = p_subscription_id for update;
+  return (app.make_bill(v_sub, p_as_of, false)).id;
+end
+$$;
+comment on function app.bill_subscription(uuid, date) is
+  'Drafts the invoice of a subscription''s next billing moment (null: nothing owed) and moves the subscription on.';
+
+create or replace function app.claim_due(p_as_of date, p_organization_id uuid, p_except uuid[])
+returns public.subscriptions
+-- The index gives the order and ends the walk; a plan that knows no figures would rather sort them all.
+language plpgsql set search_path = pg_catalog, pg_temp set enable_sort = off set enable_seqscan = off
+as $$
+declare
+  -- No zone is further from UTC than twelve hours behind it.
+  v_until constant timestamptz := (p_as_of + 2)::timestamp at time zone 'UTC';
+  -- What was used in the last minutes of a month has to arrive first; before the first month there is nothing.
+  v_arrived constant timestamptz := app.now() - app.billing_grace();
+  v_sub public.subscriptions;
+begin
+  if p_organization_id is not null then
+    select s.* into v_sub from public.subscriptions s
+    where s.organization_id = p_organization_id and s.status in ('active', 'past_due', 'paused')
+      and s.next_billing_at < (p_as_of + 1)::timestamp at time zone s.time_zone
+      and (s.months_billed = 0 or s.next_billing_at <= v_arrived) and s.id <> all (p_except)
+    for update skip locked;
+  else
+    select s.* into v_sub from public.subscriptions s
+    where s.status in ('active', 'past_due', 'paused') and s.next_billing_at < v_until
+      and s.next_billing_at < (p_as_of + 1)::timestamp at time zone s.time_zone
+      and (s.months_billed = 0 or s.next_billing_at <= v_arrived) and s.id <> all (p_except)
+    order by s.next_billing_at, s.id limit 1
+    for update skip locked;
+  end if;
+  return v_sub;
+end
+$$;
+comment on function app.claim_due(date, uuid, uuid[]) is
+  'Locks the subscription whose billing moment is the longest past; what another runner holds is passed by.';
+
+create or replace function app.bill_next(
+  p_as_of date, p_organization_id uuid, p_except uuid[], p_deliver_job text, p_unfolded boolean default false
+) returns table (
+  subscription_id uuid, outcome text, id uuid, organization_id uuid, invoice_number text, subtotal numeric,
+  tax_amount numeric, total numeric, currency text, period_start date, period_end date, state text, message text,
+  detail text, violated text, context text
+)
+-- Thousands of bills run the same statements: to plan each anew costs more than any better plan would save.
+language plpgsql set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_sub constant public.subscriptions := app.claim_due(p_as_of, p_organization_id, p_except);
+  v_invoice public.invoices;
+begin
+  if v_sub.id is null then
+    return;
+  end if;
+  subscription_id := v_sub.id;
+  if not p_unfolded and not app.usage_is_folded(v_sub.organization_id, v_sub.next_billing_at) then
+    outcome := 'waits';
+    return next;
+    return;
+  end if;
+  begin
+    v_invoice := app.make_bill(v_sub, p_as_of, true);
+    outcome := case when v_invoice.id is null then 'nothing_owed' else 'issued' end;
+    if v_invoice.id is not null then
+      execute 'select pgqueuer.enqueue_job($1, $2)' using p_deliver_job, convert_to(v_invoice.id::text, 'UTF8');
+    end if;
+  exception
+    when query_canceled or others then
+      -- A server that has no room or no time for anybody is no fault of this bill.
+      if sqlstate ~ '^(08|53|58)' then
+        raise;
+      end if;
+      get stacked diagnostics state = returned_sqlstate, message = message_text, detail = pg_exception_detail,
+        violated = constraint_name, context = pg_exception_context;
+      outcome := 'failed'; v_invoice := null;
+  end;
+  id := v_invoice.id; organization_id := v_invoice.organization_id; invoice_number := v_invoice.invoice_number;
+  subtotal := v_invoice.subtotal; tax_amount := v_invoice.tax_amount; total := v_invoice.total;
+  currency := v_invoice.currency; period_start := v_invoice.period_start; period_end := v_invoice.period_end;
+  return next;
+end
+$$;
+comment on function app.bill_next(date, uuid, uuid[], text, boolean) is
+  'One step of a run in one round trip: claims a subscription that is due, bills it, and issues the invoice with its delivery. No row: nothing is due. What failed changed nothing.';
+
 -- What customers would have paid under another price, from what they really used.
 
 create or replace function app.simulate_terms(
@@ -2154,13 +2273,17 @@ revoke execute on function
   app.late_interest(uuid, date),
   app.replay_invoice(public.invoices),
   app.sale_of(uuid, jsonb, text, date),
-  app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb),
+  app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb, boolean),
   app.bill_lines(uuid, timestamptz, text),
-  app.draft_invoice(public.subscriptions, date, jsonb),
+  app.draft_invoice(public.subscriptions, date, jsonb, boolean),
   app.draft_manual_invoice(uuid, jsonb, text, date, jsonb),
   app.bill_subscription(uuid, date),
+  app.make_bill(public.subscriptions, date, boolean),
+  app.claim_due(date, uuid, uuid[]),
+  app.bill_next(date, uuid, uuid[], text, boolean),
   app.check_parties(jsonb, jsonb, jsonb),
   app.next_number(text, text),
+  app.take_number(text, date),
   app.padded(bigint),
   app.issue_invoice(uuid),
   app.complete_invoice(public.invoices),
@@ -2214,13 +2337,17 @@ grant execute on function
   app.late_interest(uuid, date),
   app.replay_invoice(public.invoices),
   app.sale_of(uuid, jsonb, text, date),
-  app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb),
+  app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb, boolean),
   app.bill_lines(uuid, timestamptz, text),
-  app.draft_invoice(public.subscriptions, date, jsonb),
+  app.draft_invoice(public.subscriptions, date, jsonb, boolean),
   app.draft_manual_invoice(uuid, jsonb, text, date, jsonb),
   app.bill_subscription(uuid, date),
+  app.make_bill(public.subscriptions, date, boolean),
+  app.claim_due(date, uuid, uuid[]),
+  app.bill_next(date, uuid, uuid[], text, boolean),
   app.check_parties(jsonb, jsonb, jsonb),
   app.next_number(text, text),
+  app.take_number(text, date),
   app.padded(bigint),
   app.issue_invoice(uuid),
   app.complete_invoice(public.invoices),

@@ -233,6 +233,7 @@ declare
   v_at timestamptz;
   v_index integer;
   v_lines app.bill_line[];
+  v_open app.bill_line[];
   v_base numeric;
 begin
   select * into v_sub from public.subscriptions s where s.organization_id = p_organization_id;
@@ -260,10 +261,12 @@ begin
   end if;
   -- What a change asks for comes along with the next bill. So does what it gives back of what was never
   -- invoiced; where that is more than the bill, it becomes a credit note instead.
-  v_base := (select sum((l).amount) from unnest(v_lines || array(select b from app.bill_adjustments(v_sub.id, v_at,
-    case when v_at = v_sub.next_billing_at then '{credit,charge}'::text[] else '{}' end) b)) l);
-  v_lines := v_lines || array(select l from app.bill_adjustments(v_sub.id, v_at, case
-    when v_at <> v_sub.next_billing_at then '{}' when v_base < 0 then '{charge}' else '{credit,charge}'::text[] end) l);
+  v_open := array(select b from app.bill_adjustments(v_sub.id, v_at,
+    case when v_at = v_sub.next_billing_at then '{credit,charge}'::text[] else '{}' end) b);
+  if v_open <> '{}' and v_at = v_sub.next_billing_at and (select sum((l).amount) from unnest(v_lines || v_open) l) < 0 then
+    v_open := array(select b from app.bill_adjustments(v_sub.id, v_at, '{charge}') b);
+  end if;
+  v_lines := v_lines || v_open;
   return query
   select n::integer, b.kind, b.description, b.quantity, b.unit, b.unit_price, b.base_quantity, b.amount,
     b.period_start, b.period_end, b.impressions, b.included, b.tax_code, b.facts

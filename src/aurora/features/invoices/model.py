@@ -259,6 +259,32 @@ class IssuedInvoice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BillingStep:
+    """What became of one subscription that was due; of the invoice only where one was issued.
+
+    `state`, `message`, `detail`, `violated`, and `context` are the database's words where it
+    failed.
+    """
+
+    subscription_id: UUID
+    outcome: Literal["issued", "nothing_owed", "waits", "failed"]
+    id: UUID
+    organization_id: UUID
+    invoice_number: str
+    subtotal: Decimal
+    tax_amount: Decimal
+    total: Decimal
+    currency: str
+    period_start: date
+    period_end: date
+    state: str
+    message: str
+    detail: str | None
+    violated: str
+    context: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FailedBill:
     """A subscription that could not be billed, and why; its period did not move."""
 

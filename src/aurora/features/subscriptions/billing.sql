@@ -10,11 +10,16 @@ declare
   v_terms public.subscription_terms := app.terms_at(p_subscription.id, greatest(v_at, app.now()));
   v_period record;
 begin
-  perform app.record_coupon_uses(p_subscription, v_at, p_lines);
-  update public.subscription_adjustments a set billed_at = v_at
-  where a.id in (
-    select (l #>> '{facts,adjustment_id}')::uuid from jsonb_array_elements(p_lines) l where l ->> 'kind' in ('credit', 'charge')
-  ) and a.billed_at is null;
+  -- Most bills have neither.
+  if p_lines @> '[{"kind": "discount"}]' then
+    perform app.record_coupon_uses(p_subscription, v_at, p_lines);
+  end if;
+  if p_lines @> '[{"kind": "credit"}]' or p_lines @> '[{"kind": "charge"}]' then
+    update public.subscription_adjustments a set billed_at = v_at
+    where a.id in (
+      select (l #>> '{facts,adjustment_id}')::uuid from jsonb_array_elements(p_lines) l where l ->> 'kind' in ('credit', 'charge')
+    ) and a.billed_at is null;
+  end if;
   select * into strict v_period from app.fee_period(v_terms, v_at);
   update public.subscriptions s set
     months_billed = v_next,

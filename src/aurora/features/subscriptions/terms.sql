@@ -72,9 +72,6 @@ begin
     perform app.insert_terms(app.terms_of(new, v_begins));
     return null;
   end if;
-  if app.same_terms(to_jsonb(old), to_jsonb(new)) then
-    return null;
-  end if;
   v_terms := app.terms_at(new.id, greatest(app.now(), new.current_period_start));
   if v_terms.id is not null and app.same_terms(to_jsonb(v_terms), to_jsonb(new)) then
     return null;
@@ -98,8 +95,19 @@ end
 $$;
 comment on function app.keep_terms() is
   'Trigger: subscription_terms follow the subscription, whoever writes it: a new one, one begun anew, a correction.';
-create or replace trigger subscriptions_keep_terms after insert or update on subscriptions
+create or replace trigger subscriptions_keep_first_terms after insert on subscriptions
   for each row execute function app.keep_terms();
+-- Every bill updates the row, and hardly ever one of these.
+create or replace trigger subscriptions_keep_terms after update on subscriptions
+  for each row when (
+    (old.plan_id, old.plan_version, old.plan_name, old.price_monthly, old.price_yearly, old.currency,
+      old.billing_period, old.included_impressions, old.overage_rate, old.overage_model, old.price_model,
+      old.quota_mode, old.features, old.billing_anchor, old.time_zone)
+    is distinct from
+    (new.plan_id, new.plan_version, new.plan_name, new.price_monthly, new.price_yearly, new.currency,
+      new.billing_period, new.included_impressions, new.overage_rate, new.overage_model, new.price_model,
+      new.quota_mode, new.features, new.billing_anchor, new.time_zone)
+  ) execute function app.keep_terms();
 
 create or replace function app.terms_months(p_terms public.subscription_terms) returns integer
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
