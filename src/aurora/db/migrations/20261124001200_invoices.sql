@@ -348,6 +348,8 @@ create table billed_months (
   organization_id uuid not null,
   period_start timestamptz not null,
   billable bigint not null,
+  usage_amount numeric(14, 2) not null,
+  base_amount numeric(14, 2) not null,
   constraint billed_months_pkey primary key (subscription_id, billed_at),
   constraint billed_months_subscription_fkey foreign key (organization_id, subscription_id)
     references subscriptions (organization_id, id) on delete restrict,
@@ -358,6 +360,8 @@ create index billed_months_subscription_idx on billed_months (organization_id, s
 alter table billed_months enable row level security;
 comment on table billed_months is
   'How many billable impressions the bill of a month counted, and its corrections since: what comes later is the difference.';
+comment on column billed_months.usage_amount is 'What they came to, before coupons and VAT.';
+comment on column billed_months.base_amount is 'What the bill''s coupons were reckoned of: usage and fee.';
 
 -- The check digit of a KID.
 
@@ -507,6 +511,7 @@ begin
   order by t.starts_at desc, t.id desc limit 1;
   if v_terms.id is null or v_terms.is_paused
     or (p_subscription.cancel_at_period_end and p_at >= p_subscription.current_period_end)
+    or (p_subscription.status = 'cancelled' and p_at >= p_subscription.cancelled_at)
   then
     return;
   end if;
@@ -625,14 +630,20 @@ begin
   if v_terms.id is null or v_index < 0
     or app.billing_moment(v_terms.billing_anchor, v_index, v_terms.time_zone) <> v_at
   then
-    perform app.refuse('billing_moment_invalid', 'Bills are made for a moment at which a billing month begins.');
+    -- Between two moments there are only corrections: of what came after an ended subscription's last bill.
+    if not (app.is_closing(v_sub) and v_at = v_sub.next_billing_at) and not exists (
+      select from public.subscription_adjustments a where a.subscription_id = v_sub.id and a.billed_at = v_at
+    ) then
+      perform app.refuse('billing_moment_invalid', 'Bills are made for a moment at which a billing month begins.');
+    end if;
+  else
+    -- Usage in arrears: the month that ended at this moment. The fee in advance: what begins at it.
+    if v_index > 0 then
+      v_lines := array(select l from app.bill_usage(
+        v_sub, app.billing_moment(v_terms.billing_anchor, v_index - 1, v_terms.time_zone), v_at) l);
+    end if;
+    v_lines := v_lines || array(select l from app.bill_fee(v_sub, v_at) l);
   end if;
-  -- Usage in arrears: the month that ended at this moment. The fee in advance: what begins at it.
-  if v_index > 0 then
-    v_lines := array(select l from app.bill_usage(
-      v_sub, app.billing_moment(v_terms.billing_anchor, v_index - 1, v_terms.time_zone), v_at) l);
-  end if;
-  v_lines := v_lines || array(select l from app.bill_fee(v_sub, v_at) l);
   v_base := (select sum((l).amount) from unnest(v_lines) l);
   if v_base > 0 then
     v_lines := v_lines || array(select l from app.bill_discounts(v_sub, v_at, v_base,
@@ -1939,19 +1950,13 @@ create or replace function app.billed_usage(p_subscription public.subscriptions,
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select coalesce((
-    select sum((l ->> 'amount')::numeric) from public.invoices i, jsonb_array_elements(i.line_items) l
-    where i.organization_id = p_subscription.organization_id and i.subscription_id = p_subscription.id
-      and i.billed_at = p_at and i.status <> 'void' and l #> '{facts,usage}' is not null and l #> '{facts,moment}' is null
-  ), 0) + coalesce((
-    select sum(case a.kind when 'charge' then a.amount else -a.amount end) from public.subscription_adjustments a
-    where a.organization_id = p_subscription.organization_id and a.subscription_id = p_subscription.id
-      and a.reason = 'late_usage' and (a.facts ->> 'moment')::timestamptz = p_at
+    select m.usage_amount from public.billed_months m where m.subscription_id = p_subscription.id and m.billed_at = p_at
   ), 0)
 $$;
 comment on function app.billed_usage(public.subscriptions, timestamptz) is
-  'What was asked for the usage of the month that ended at a moment, with what was corrected since; without VAT.';
+  'What was asked for the usage of the month that ended at a moment, with what was corrected since; before coupons and VAT.';
 
-create or replace function app.record_billed_month(p_subscription public.subscriptions) returns void
+create or replace function app.record_billed_month(p_subscription public.subscriptions, p_lines jsonb) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -1959,15 +1964,91 @@ declare
     p_subscription.billing_anchor, p_subscription.months_billed - 1, p_subscription.time_zone);
 begin
   -- Before the first moment nothing was sold that could be counted.
-  insert into public.billed_months (subscription_id, billed_at, organization_id, period_start, billable)
-  values (p_subscription.id, p_subscription.next_billing_at, p_subscription.organization_id, v_from,
-    case when p_subscription.months_billed = 0 then 0
-      else app.count_billable(p_subscription.organization_id, v_from, p_subscription.next_billing_at) end)
-  on conflict (subscription_id, billed_at) do update set billable = excluded.billable;
+  if p_subscription.months_billed = 0 then
+    return;
+  end if;
+  insert into public.billed_months (
+    subscription_id, billed_at, organization_id, period_start, billable, usage_amount, base_amount
+  )
+  select p_subscription.id, p_subscription.next_billing_at, p_subscription.organization_id, v_from,
+    app.count_billable(p_subscription.organization_id, v_from, p_subscription.next_billing_at),
+    coalesce(sum((l ->> 'amount')::numeric) filter (where l #> '{facts,usage}' is not null), 0),
+    coalesce(sum((l ->> 'amount')::numeric), 0)
+  from jsonb_array_elements(coalesce(p_lines, '[]')) l
+  where l ->> 'kind' not in ('discount', 'credit', 'charge')
+  on conflict (subscription_id, billed_at) do update set
+    billable = excluded.billable, usage_amount = excluded.usage_amount, base_amount = excluded.base_amount;
 end
 $$;
-comment on function app.record_billed_month(public.subscriptions) is
-  'Remembers how many billable impressions the bill that is made now counts.';
+comment on function app.record_billed_month(public.subscriptions, jsonb) is
+  'Remembers how many billable impressions the bill of these lines counts, and what they come to.';
+
+create or replace function app.after_coupons(
+  p_subscription public.subscriptions, p_at timestamptz, p_base numeric
+) returns numeric
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_then public.subscriptions := p_subscription;
+  v_redemption public.coupon_redemptions;
+  v_left numeric := p_base;
+begin
+  -- A coupon counts its bills from the anchor of its time.
+  select t.billing_anchor, t.time_zone into v_then.billing_anchor, v_then.time_zone
+  from app.terms_at(p_subscription.id, p_at - interval '1 microsecond') t;
+  for v_redemption in
+    select r.* from public.coupon_redemptions r
+    where r.subscription_id = p_subscription.id and r.starts_at <= p_at and coalesce(r.ended_at, 'infinity') > p_at
+    order by r.percent is null, r.created_at, r.id
+  loop
+    if v_redemption.percent is not null then
+      continue when app.redemption_place(v_redemption, v_then, p_at) is null;
+      v_left := v_left - app.round_money(v_left * v_redemption.percent / 100, p_subscription.currency);
+    elsif v_redemption.periods is null then
+      v_left := v_left - least(v_left, v_redemption.amount);
+    else
+      -- What that bill left of it was kept for the next ones: it takes off here what it took off then.
+      v_left := v_left - least(v_left, coalesce((
+        select u.amount from public.coupon_uses u where u.redemption_id = v_redemption.id and u.billed_at = p_at), 0));
+    end if;
+  end loop;
+  return v_left;
+end
+$$;
+comment on function app.after_coupons(public.subscriptions, timestamptz, numeric) is
+  'What the coupons of a bill that was made leave of fee and usage of so much.';
+
+create or replace function app.insert_late_usage(
+  p_subscription public.subscriptions, p_month public.billed_months, p_counted bigint, p_listed numeric
+) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- With the coupons of its bill: it costs what it would have cost on it.
+  v_delta constant numeric := app.after_coupons(p_subscription, p_month.billed_at, p_month.base_amount + p_listed)
+    - app.after_coupons(p_subscription, p_month.billed_at, p_month.base_amount);
+begin
+  if v_delta = 0 then
+    return 0;
+  end if;
+  insert into public.subscription_adjustments (
+    organization_id, subscription_id, kind, reason, description, quantity, unit, unit_price, amount, currency,
+    period_start, period_end, facts
+  ) values (
+    p_subscription.organization_id, p_subscription.id, case when v_delta > 0 then 'charge' else 'credit' end, 'late_usage',
+    format(case when v_delta > 0 then '%s: usage that came late%s' else '%s: usage corrected%s' end,
+      p_subscription.plan_name, case when v_delta <> p_listed then ', after coupons' end),
+    1, 'unit', abs(v_delta), abs(v_delta), p_subscription.currency, p_month.period_start, p_month.billed_at,
+    jsonb_build_object('moment', p_month.billed_at, 'listed', p_listed::text,
+      'usage', jsonb_build_object('organization_id', p_subscription.organization_id, 'from', p_month.period_start,
+        'to', p_month.billed_at, 'billable', p_counted, 'billed', p_month.billable),
+      'source', jsonb_build_object('adjustment_id', null, 'billed_at', p_month.billed_at, 'line_kind', 'overage'))
+  );
+  return 1;
+end
+$$;
+comment on function app.insert_late_usage(public.subscriptions, public.billed_months, bigint, numeric) is
+  'Asks for usage of a billed month that came to so much more, or gives back so much less; returns 1 where that costs anything.';
 
 create or replace function app.adjust_late_usage(p_subscription public.subscriptions) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -1975,38 +2056,27 @@ as $$
 declare
   v_month public.billed_months;
   v_counted bigint;
-  v_delta numeric;
+  v_listed numeric;
   v_adjusted integer := 0;
 begin
-  -- An event may come 35 days late: the two months before the one that is billed now.
+  -- An event may come 35 days late: the two months before the one that is billed now, also those of a
+  -- subscription that ended and began anew. 70 days are more than two months, and less than three.
   for v_month in
     select * from public.billed_months m
-    where m.subscription_id = p_subscription.id and m.billed_at < p_subscription.next_billing_at and m.billed_at >= app.billing_moment(
-      p_subscription.billing_anchor, greatest(1, p_subscription.months_billed - 2), p_subscription.time_zone)
+    where m.subscription_id = p_subscription.id and m.billed_at < p_subscription.next_billing_at
+      and m.billed_at >= p_subscription.next_billing_at - interval '70 days'
     order by m.billed_at
   loop
     v_counted := app.count_billable(p_subscription.organization_id, v_month.period_start, v_month.billed_at);
     continue when v_counted = v_month.billable;
-    update public.billed_months m set billable = v_counted
-    where m.subscription_id = v_month.subscription_id and m.billed_at = v_month.billed_at;
     -- By the terms of that time, which subscription_terms keep: the price is the one it was sold at.
-    v_delta := coalesce((
+    v_listed := coalesce((
         select sum(b.amount) from app.bill_usage(p_subscription, v_month.period_start, v_month.billed_at) b
-      ), 0) - app.billed_usage(p_subscription, v_month.billed_at);
-    continue when v_delta = 0;
-    insert into public.subscription_adjustments (
-      organization_id, subscription_id, kind, reason, description, quantity, unit, unit_price, amount, currency,
-      period_start, period_end, facts
-    ) values (
-      p_subscription.organization_id, p_subscription.id, case when v_delta > 0 then 'charge' else 'credit' end, 'late_usage',
-      format(case when v_delta > 0 then '%s: usage that came late' else '%s: usage corrected' end, p_subscription.plan_name),
-      1, 'unit', abs(v_delta), abs(v_delta), p_subscription.currency, v_month.period_start, v_month.billed_at,
-      jsonb_build_object('moment', v_month.billed_at,
-        'usage', jsonb_build_object('organization_id', p_subscription.organization_id, 'from', v_month.period_start,
-          'to', v_month.billed_at, 'billable', v_counted, 'billed', v_month.billable),
-        'source', jsonb_build_object('adjustment_id', null, 'billed_at', v_month.billed_at, 'line_kind', 'overage'))
-    );
-    v_adjusted := v_adjusted + 1;
+      ), 0) - v_month.usage_amount;
+    v_adjusted := v_adjusted + app.insert_late_usage(p_subscription, v_month, v_counted, v_listed);
+    update public.billed_months m set
+      billable = v_counted, usage_amount = m.usage_amount + v_listed, base_amount = m.base_amount + v_listed
+    where m.subscription_id = v_month.subscription_id and m.billed_at = v_month.billed_at;
   end loop;
   return v_adjusted;
 end
@@ -2092,9 +2162,11 @@ declare
   v_lines jsonb;
 begin
   perform app.adjust_late_usage(p_subscription);
-  perform app.record_billed_month(p_subscription);
   -- Computed once: the invoice, the coupons' book, and the adjustments that it took all read the same lines.
   v_lines := app.bill_lines(p_subscription.organization_id, p_subscription.next_billing_at, p_subscription.time_zone);
+  if not app.is_closing(p_subscription) then
+    perform app.record_billed_month(p_subscription, v_lines);
+  end if;
   perform app.advance_subscription(p_subscription, v_lines);
   perform app.credit_what_is_over(p_subscription, p_subscription.next_billing_at);
   -- The invoice comes last, and its number with it.
@@ -2131,13 +2203,13 @@ declare
 begin
   if p_organization_id is not null then
     select s.* into v_sub from public.subscriptions s
-    where s.organization_id = p_organization_id and s.status in ('active', 'past_due', 'paused')
+    where s.organization_id = p_organization_id and (s.status in ('active', 'past_due', 'paused') or (s.status = 'cancelled' and s.closed_at is null))
       and s.next_billing_at < (p_as_of + 1)::timestamp at time zone s.time_zone
       and (s.months_billed = 0 or s.next_billing_at <= v_arrived) and s.id <> all (p_except)
     for update skip locked;
   else
     select s.* into v_sub from public.subscriptions s
-    where s.status in ('active', 'past_due', 'paused') and s.next_billing_at < v_until
+    where (s.status in ('active', 'past_due', 'paused') or (s.status = 'cancelled' and s.closed_at is null)) and s.next_billing_at < v_until
       and s.next_billing_at < (p_as_of + 1)::timestamp at time zone s.time_zone
       and (s.months_billed = 0 or s.next_billing_at <= v_arrived) and s.id <> all (p_except)
     order by s.next_billing_at, s.id limit 1
@@ -2303,7 +2375,9 @@ revoke execute on function
   app.credit_what_is_over(public.subscriptions, timestamptz),
   app.billed_usage(public.subscriptions, timestamptz),
   app.adjust_late_usage(public.subscriptions),
-  app.record_billed_month(public.subscriptions),
+  app.record_billed_month(public.subscriptions, jsonb),
+  app.after_coupons(public.subscriptions, timestamptz, numeric),
+  app.insert_late_usage(public.subscriptions, public.billed_months, bigint, numeric),
   app.billing_grace(),
   app.simulate_terms(public.subscriptions, public.subscription_terms, integer),
   app.simulate_plan(text, jsonb, integer, text, uuid),
@@ -2367,7 +2441,9 @@ grant execute on function
   app.credit_what_is_over(public.subscriptions, timestamptz),
   app.billed_usage(public.subscriptions, timestamptz),
   app.adjust_late_usage(public.subscriptions),
-  app.record_billed_month(public.subscriptions),
+  app.record_billed_month(public.subscriptions, jsonb),
+  app.after_coupons(public.subscriptions, timestamptz, numeric),
+  app.insert_late_usage(public.subscriptions, public.billed_months, bigint, numeric),
   app.billing_grace(),
   app.simulate_terms(public.subscriptions, public.subscription_terms, integer),
   app.simulate_plan(text, jsonb, integer, text, uuid),

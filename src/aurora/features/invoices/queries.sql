@@ -11,7 +11,7 @@ select app.bill_subscription(:subscription_id::uuid, :as_of::date);
 -- name: count_subscriptions_due
 -- How many subscriptions have a billing moment on or before the day.
 select count(*) from subscriptions s
-where s.status in ('active', 'past_due', 'paused')
+where (s.status in ('active', 'past_due', 'paused') or (s.status = 'cancelled' and s.closed_at is null))
   and s.next_billing_at < (:as_of::date + 1)::timestamp at time zone s.time_zone
   -- The index ends the walk: no zone is further from UTC than twelve hours behind it.
   and s.next_billing_at < (:as_of::date + 2)::timestamp at time zone 'UTC'

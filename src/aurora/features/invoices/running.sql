@@ -8,9 +8,11 @@ declare
   v_lines jsonb;
 begin
   perform app.adjust_late_usage(p_subscription);
-  perform app.record_billed_month(p_subscription);
   -- Computed once: the invoice, the coupons' book, and the adjustments that it took all read the same lines.
   v_lines := app.bill_lines(p_subscription.organization_id, p_subscription.next_billing_at, p_subscription.time_zone);
+  if not app.is_closing(p_subscription) then
+    perform app.record_billed_month(p_subscription, v_lines);
+  end if;
   perform app.advance_subscription(p_subscription, v_lines);
   perform app.credit_what_is_over(p_subscription, p_subscription.next_billing_at);
   -- The invoice comes last, and its number with it.
@@ -47,13 +49,13 @@ declare
 begin
   if p_organization_id is not null then
     select s.* into v_sub from public.subscriptions s
-    where s.organization_id = p_organization_id and s.status in ('active', 'past_due', 'paused')
+    where s.organization_id = p_organization_id and (s.status in ('active', 'past_due', 'paused') or (s.status = 'cancelled' and s.closed_at is null))
       and s.next_billing_at < (p_as_of + 1)::timestamp at time zone s.time_zone
       and (s.months_billed = 0 or s.next_billing_at <= v_arrived) and s.id <> all (p_except)
     for update skip locked;
   else
     select s.* into v_sub from public.subscriptions s
-    where s.status in ('active', 'past_due', 'paused') and s.next_billing_at < v_until
+    where (s.status in ('active', 'past_due', 'paused') or (s.status = 'cancelled' and s.closed_at is null)) and s.next_billing_at < v_until
       and s.next_billing_at < (p_as_of + 1)::timestamp at time zone s.time_zone
       and (s.months_billed = 0 or s.next_billing_at <= v_arrived) and s.id <> all (p_except)
     order by s.next_billing_at, s.id limit 1

@@ -29,6 +29,9 @@ begin
   if new.status = 'trialing' then
     new.trial_ends_at := coalesce(new.trial_ends_at, new.current_period_end);
   end if;
+  if new.status = 'cancelled' then
+    new.closed_at := coalesce(new.closed_at, app.now());
+  end if;
   return new;
 end
 $$;
@@ -73,6 +76,13 @@ begin
       'subscription_billed', 'What was billed stays billed: a running subscription keeps its organization, currency, and count.'
     );
   end if;
+  -- Whoever ends it: its last month is billed, and once more what came late. Where nothing was sold, nothing is.
+  if new.status <> 'cancelled' then
+    new.closed_at := null;
+  elsif old.status <> 'cancelled' then
+    new.cancelled_at := coalesce(new.cancelled_at, app.now());
+    new.closed_at := case when new.months_billed = 0 then coalesce(new.closed_at, app.now()) else new.closed_at end;
+  end if;
   return new;
 end
 $$;
@@ -87,7 +97,7 @@ create or replace trigger subscriptions_touch_updated_at before update on subscr
   for each row execute function app.touch_updated_at();
 select app.audit_table(
   'public.subscriptions', 'subscription',
-  '{organization_id,plan_id,plan_version,plan_name,price_monthly,price_yearly,currency,billing_period,current_period_start,current_period_end,billing_anchor,time_zone,months_billed,next_billing_at,status,trial_ends_at,trial_end_action,cancel_at_period_end,cancelled_at,included_impressions,overage_rate,overage_model,price_model,quota_mode,features,stripe_subscription_id,stripe_customer_id}',
+  '{organization_id,plan_id,plan_version,plan_name,price_monthly,price_yearly,currency,billing_period,current_period_start,current_period_end,billing_anchor,time_zone,months_billed,next_billing_at,status,trial_ends_at,trial_end_action,cancel_at_period_end,cancelled_at,closed_at,included_impressions,overage_rate,overage_model,price_model,quota_mode,features,stripe_subscription_id,stripe_customer_id}',
   p_ignored => '{created_at}',
   p_verbs => '{insert:started,status=cancelled:cancelled,status:status_changed,cancel_at_period_end=true:cancellation_scheduled,cancel_at_period_end=false:cancellation_withdrawn,plan_id:plan_changed,months_billed:billed}'
 );
