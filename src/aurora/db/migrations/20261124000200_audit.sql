@@ -88,11 +88,18 @@ comment on function app.audit_actor() is
   'Who acts: app.actor where the application said so, the person of the token, or the database role.';
 
 create or replace function app.audit_digest(p_fields text[]) returns bytea
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_field text;
+  v_text text := '';
+begin
   -- Each field with its length in bytes before it, a null as a dash: no two lists of fields give one text.
-  select sha256(convert_to(string_agg(coalesce(octet_length(f.field) || ':' || f.field, '-'), ',' order by f.place), 'UTF8'))
-  from unnest(p_fields) with ordinality as f (field, place)
+  foreach v_field in array p_fields loop
+    v_text := v_text || coalesce(octet_length(v_field) || ':' || v_field, '-') || ',';
+  end loop;
+  return sha256(convert_to(left(v_text, -1), 'UTF8'));
+end
 $$;
 comment on function app.audit_digest(text[]) is 'SHA-256 over fields as netstrings; aurora.features.audit.chain computes the same.';
 

@@ -206,11 +206,13 @@ comment on table coupon_uses is
 
 create or replace function app.billing_moment(p_anchor date, p_months integer, p_time_zone text)
 returns timestamptz
-language sql stable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
 as $$
+begin
   -- date + interval clamps at the month's end, from the anchor each time, so no drift:
   -- 31 Jan + 1 month = 28 Feb, 31 Jan + 2 months = 31 Mar.
-  select (p_anchor + make_interval(months => p_months)) at time zone p_time_zone
+  return (p_anchor + make_interval(months => p_months)) at time zone p_time_zone;
+end
 $$;
 comment on function app.billing_moment(date, integer, text) is
   'Local midnight of anchor + n months: where one half-open billing period ends and the next begins.';
@@ -500,17 +502,21 @@ create or replace trigger subscriptions_keep_terms after update on subscriptions
   ) execute function app.keep_terms();
 
 create or replace function app.terms_months(p_terms public.subscription_terms) returns integer
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
-  select case p_terms.billing_period when 'yearly' then 12 else 1 end
+begin
+  return case p_terms.billing_period when 'yearly' then 12 else 1 end;
+end
 $$;
 comment on function app.terms_months(public.subscription_terms) is 'How many months a fee is paid for.';
 
 create or replace function app.terms_fee(p_terms public.subscription_terms) returns numeric
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
-  select case when p_terms.is_paused then 0
-    when p_terms.billing_period = 'yearly' then p_terms.price_yearly else p_terms.price_monthly end
+begin
+  return case when p_terms.is_paused then 0
+    when p_terms.billing_period = 'yearly' then p_terms.price_yearly else p_terms.price_monthly end;
+end
 $$;
 comment on function app.terms_fee(public.subscription_terms) is 'The fee of one period under these terms, in major units.';
 
@@ -546,9 +552,11 @@ comment on function app.fee_period(public.subscription_terms, timestamptz) is
   'The whole period of a fee that holds a moment, and its days: always counted from the anchor.';
 
 create or replace function app.local_days(p_from timestamptz, p_to timestamptz, p_time_zone text) returns integer
-language sql stable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
 as $$
-  select (p_to at time zone p_time_zone)::date - (p_from at time zone p_time_zone)::date
+begin
+  return (p_to at time zone p_time_zone)::date - (p_from at time zone p_time_zone)::date;
+end
 $$;
 comment on function app.local_days(timestamptz, timestamptz, text) is
   'Calendar days between two moments in a zone: midnights, so a day of 23 or 25 hours is one.';

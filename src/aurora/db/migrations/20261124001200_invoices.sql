@@ -854,9 +854,10 @@ $$;
 comment on function app.seller_snapshot(public.legal_entities) is 'Who sells, as it stands now: what an invoice keeps of it.';
 
 create or replace function app.tax_code_of(p_registered boolean, p_buyer jsonb, p_code text) returns text
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
-  select case
+begin
+  return case
     -- Who is not in the register may not charge VAT at all (mval section 15-11).
     when not p_registered then 'not_registered'
     when p_buyer ->> 'vat_area' <> 'mainland' then
@@ -867,7 +868,8 @@ as $$
     when p_buyer ->> 'vat_treatment' = 'exempt' then 'exempt'
     when p_buyer ->> 'vat_treatment' = 'reverse_charge' and p_code <> 'zero' then 'reverse_charge'
     else p_code
-  end
+  end;
+end
 $$;
 comment on function app.tax_code_of(boolean, jsonb, text) is
   'Which code of tax_rates a sale has: by the seller''s registration, the buyer''s VAT residence and treatment, and what is sold.';
@@ -1200,10 +1202,12 @@ $$;
 comment on function app.next_number(text, text) is 'The next number of a series, given back if the transaction is.';
 
 create or replace function app.padded(p_number bigint) returns text
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
+begin
   -- lpad() alone would cut the millionth number to six digits and give out an old one.
-  select lpad(p_number::text, greatest(6, length(p_number::text)), '0')
+  return lpad(p_number::text, greatest(6, length(p_number::text)), '0');
+end
 $$;
 comment on function app.padded(bigint) is 'A number of a series with six digits at least.';
 
@@ -2087,10 +2091,12 @@ comment on function app.adjust_late_usage(public.subscriptions) is
 -- When a month may be billed, and how what was issued reaches the customer.
 
 create or replace function app.billing_grace() returns interval
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
+begin
   -- Senders batch and retry: most of what a month still owes arrives within the hour. What does not, comes late.
-  select interval '1 hour'
+  return interval '1 hour';
+end
 $$;
 comment on function app.billing_grace() is 'How long after a month has ended its usage may still arrive before it is billed.';
 

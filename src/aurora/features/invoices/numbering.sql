@@ -54,10 +54,12 @@ $$;
 comment on function app.next_number(text, text) is 'The next number of a series, given back if the transaction is.';
 
 create or replace function app.padded(p_number bigint) returns text
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
+begin
   -- lpad() alone would cut the millionth number to six digits and give out an old one.
-  select lpad(p_number::text, greatest(6, length(p_number::text)), '0')
+  return lpad(p_number::text, greatest(6, length(p_number::text)), '0');
+end
 $$;
 comment on function app.padded(bigint) is 'A number of a series with six digits at least.';
 

@@ -110,17 +110,21 @@ create or replace trigger subscriptions_keep_terms after update on subscriptions
   ) execute function app.keep_terms();
 
 create or replace function app.terms_months(p_terms public.subscription_terms) returns integer
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
-  select case p_terms.billing_period when 'yearly' then 12 else 1 end
+begin
+  return case p_terms.billing_period when 'yearly' then 12 else 1 end;
+end
 $$;
 comment on function app.terms_months(public.subscription_terms) is 'How many months a fee is paid for.';
 
 create or replace function app.terms_fee(p_terms public.subscription_terms) returns numeric
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
-  select case when p_terms.is_paused then 0
-    when p_terms.billing_period = 'yearly' then p_terms.price_yearly else p_terms.price_monthly end
+begin
+  return case when p_terms.is_paused then 0
+    when p_terms.billing_period = 'yearly' then p_terms.price_yearly else p_terms.price_monthly end;
+end
 $$;
 comment on function app.terms_fee(public.subscription_terms) is 'The fee of one period under these terms, in major units.';
 
@@ -156,9 +160,11 @@ comment on function app.fee_period(public.subscription_terms, timestamptz) is
   'The whole period of a fee that holds a moment, and its days: always counted from the anchor.';
 
 create or replace function app.local_days(p_from timestamptz, p_to timestamptz, p_time_zone text) returns integer
-language sql stable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
 as $$
-  select (p_to at time zone p_time_zone)::date - (p_from at time zone p_time_zone)::date
+begin
+  return (p_to at time zone p_time_zone)::date - (p_from at time zone p_time_zone)::date;
+end
 $$;
 comment on function app.local_days(timestamptz, timestamptz, text) is
   'Calendar days between two moments in a zone: midnights, so a day of 23 or 25 hours is one.';
