@@ -1,16 +1,23 @@
-"""Measures how many invoices a second become PDF/A with EHF inside, on one core and on two.
+"""Measures how many invoices a second become PDF/A with EHF inside, on two cores and on one.
 
-Run it with `python -m bench.invoice_pdf`; the last line is JSON. The value is the rate of one core
-over its share of the goal (40 a second on 2 cores, so 20 on one). The physical limit, an empty
-page in the same standard by the same compiler, is measured in the same run.
+Run it with `python -m bench.invoice_pdf`; the last line is JSON. The value is what two threads make
+of a typical invoice of one page; beside it stand one thread, the seconds of processor a document
+takes (which a busy machine does not change), the same with two logos, a long invoice, and the
+physical limit: an empty page in the same standard by the same compiler. Every document that is made
+in a round is made again in another thread and in another process, and has to be the same bytes.
 """
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import hashlib
+import multiprocessing
+import os
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import count
@@ -23,12 +30,25 @@ from aurora.features.einvoices.model import Sale, SoldLine, SoldTax
 from aurora.features.einvoices.service import ehf_document
 from aurora.features.invoices.document import invoice_pdf
 from aurora.integrations.pdf import RENDERERS, render_pdf
+from aurora.integrations.pictures import redraw
 
 GOAL_PER_SECOND_ON_TWO_CORES: Final = 40
 DOCUMENTS: Final = 100
-ROUNDS: Final = 3
+LONG_DOCUMENTS: Final = 5
+LONG_LINES: Final = 200
+ROUNDS: Final = 5
 WARM_UP: Final = 10
+SAME: Final = 12
+"""Documents that are compared across threads and processes."""
 
+LOGO: Final = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
+    ' viewBox="0 0 300 100">'
+    '<defs><linearGradient id="g"><stop offset="0" stop-color="#0b6e52"/>'
+    '<stop offset="1" stop-color="#5aa9c9"/></linearGradient></defs>'
+    '<path d="M10 80Q60-20 110 60T210 40" fill="none" stroke="url(#g)" stroke-width="12"/>'
+    '<circle cx="250" cy="50" r="35" fill="#37c59a" opacity=".7"/></svg>'
+)
 EMPTY_PAGE: Final = '#set document(title: "Empty")\n'
 OVERAGE: Final = Decimal(50)
 SELLER: Final = {
@@ -142,17 +162,103 @@ def ehf_of(invoice: dict[str, Any]) -> bytes:
     )
 
 
-def per_second(make: Callable[[int], bytes], *, first: int, threads: int = 1) -> float:
-    """Return documents a second; every number is made once."""
-    numbers = range(first, first + DOCUMENTS)
-    started = time.perf_counter()
-    if threads == 1:
-        for number in numbers:
-            make(number)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(make, numbers))
-    return DOCUMENTS / (time.perf_counter() - started)
+def a_long_invoice(number: int) -> dict[str, Any]:
+    """Return an invoice of LONG_LINES lines, about a dozen pages."""
+    invoice = an_invoice(number)
+    fee = invoice["line_items"][0]
+    lines = [{**fee, "description": f"Aurora Premium {place}"} for place in range(LONG_LINES)]
+    subtotal = fee["amount"] * LONG_LINES
+    tax = (subtotal * 25 / 100).quantize(Decimal("0.01"))
+    return invoice | {
+        "line_items": lines,
+        "tax_lines": [invoice["tax_lines"][0] | {"taxable": subtotal, "tax": tax}],
+        "subtotal": subtotal,
+        "tax_amount": tax,
+        "total": subtotal + tax,
+    }
+
+
+def made(number: int) -> bytes:
+    """Make the typical invoice of a number, its e-invoice inside."""
+    return _made(an_invoice(number))
+
+
+def made_long(number: int) -> bytes:
+    """Make the long invoice of a number."""
+    return _made(a_long_invoice(number))
+
+
+def made_with_logos(number: int) -> bytes:
+    """Make the typical invoice of a number with the logos of both parties."""
+    return _made(
+        an_invoice(number) | {"seller_logo": a_logo(840, 280), "buyer_logo": a_logo(640, 320)}
+    )
+
+
+def _made(snapshot: dict[str, Any]) -> bytes:
+    name = f"{snapshot['invoice_number']}.xml"
+    return invoice_pdf(snapshot, "nb", attachments={name: ehf_of(snapshot)})
+
+
+@functools.cache
+def a_logo(width: int, height: int) -> bytes:
+    """Return a logo with curves, colours that run into each other, and holes."""
+    source = LOGO.format(width=width, height=height)
+    picture = asyncio.run(redraw(source.encode(), max_width=width, max_height=height))
+    return picture.content
+
+
+def digest_of(number: int) -> str:
+    """Make a typical invoice and say which bytes it is."""
+    return hashlib.sha256(made(number)).hexdigest()
+
+
+def check_same() -> None:
+    """Make some invoices here, in two threads, and in another process; all are the same bytes.
+
+    Raises:
+        SystemExit: They are not.
+    """
+    numbers = range(SAME)
+    here = [digest_of(number) for number in numbers]
+    with ThreadPoolExecutor(RENDERERS) as threads:
+        together = list(threads.map(digest_of, reversed(numbers)))
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        elsewhere = list(process.map(digest_of, numbers))
+    if not here == together[::-1] == elsewhere:
+        raise SystemExit("the same invoice is not the same bytes")
+
+
+class Figures:
+    """Documents a second, and milliseconds of processor a document, of each round."""
+
+    def __init__(self, make: Callable[[int], bytes], documents: int, threads: int = 1) -> None:
+        self.make, self.documents, self.threads = make, documents, threads
+        self.per_second: list[float] = []
+        self.cpu_ms: list[float] = []
+
+    def measure(self) -> float:
+        """Make one round's documents, of numbers that were never made before."""
+        numbers = [next(_numbers) for _ in range(self.documents)]
+        began, spent = time.perf_counter(), _cpu_s()
+        if self.threads == 1:
+            for number in numbers:
+                self.make(number)
+        else:
+            with ThreadPoolExecutor(self.threads) as pool:
+                list(pool.map(self.make, numbers))
+        self.cpu_ms.append(1000 * (_cpu_s() - spent) / self.documents)
+        self.per_second.append(self.documents / (time.perf_counter() - began))
+        return self.per_second[-1]
+
+
+_numbers = count(1_000)
+
+
+def _cpu_s() -> float:
+    # Of all threads, those of the compiler included.
+    used = os.times()
+    return used.user + used.system
 
 
 def ehf_ms() -> float:
@@ -165,13 +271,8 @@ def ehf_ms() -> float:
 
 
 def main() -> None:
-    """Measure and print; the best round counts, for the machine may be shared."""
-
-    def invoice(number: int) -> bytes:
-        snapshot = an_invoice(number)
-        name = f"{snapshot['invoice_number']}.xml"
-        return invoice_pdf(snapshot, "nb", attachments={name: ehf_of(snapshot)})
-
+    """Measure and print; medians, and the rounds interleaved."""
+    check_same()
     with tempfile.TemporaryDirectory() as folder:
         empty = Path(folder) / "empty.typ"
         empty.write_text(EMPTY_PAGE, encoding="utf-8")
@@ -179,34 +280,41 @@ def main() -> None:
         def empty_page(number: int) -> bytes:
             return render_pdf(empty, {"n": number}, created_at=datetime(2026, 1, 1, tzinfo=UTC))
 
-        for number in range(WARM_UP):
-            invoice(number)
-            empty_page(number)
-        numbers = count(WARM_UP, DOCUMENTS)
-        one, two, floor = interleave(
-            ROUNDS,
-            lambda: per_second(invoice, first=next(numbers)),
-            lambda: per_second(invoice, first=next(numbers), threads=RENDERERS),
-            lambda: per_second(empty_page, first=next(numbers)),
+        two, one = Figures(made, DOCUMENTS, RENDERERS), Figures(made, DOCUMENTS)
+        logos, long = (
+            Figures(made_with_logos, DOCUMENTS, RENDERERS),
+            Figures(made_long, LONG_DOCUMENTS),
         )
+        floor = Figures(empty_page, DOCUMENTS)
+        for number in range(WARM_UP):
+            made_with_logos(number)
+        every = (two, one, logos, long, floor)
+        interleave(ROUNDS, *(each.measure for each in every))
 
-    goal_on_one_core = GOAL_PER_SECOND_ON_TWO_CORES / 2
-    value = max(one) / goal_on_one_core
+    value = median(two.per_second)
     print_result(
         "invoice_pdf",
         value=value,
-        unit="times the goal",
-        goal=1.0,
-        met=value >= 1.0,
+        unit="invoices/s on 2 cores",
+        goal=f">= {GOAL_PER_SECOND_ON_TWO_CORES}",
+        met=value >= GOAL_PER_SECOND_ON_TWO_CORES,
         details={
-            "meaning": "invoices a second on one core over 20, its share of 40 on two cores",
-            "one_core_per_second": max(one),
-            "one_core_median_per_second": median(one),
-            "one_core_ms": 1000 / max(one),
-            "two_threads_per_second": max(two),
-            "empty_page_ms": 1000 / max(floor),
-            "ehf_ms": ehf_ms(),
-            "bytes": len(invoice(0)),
+            "rounds_per_second": [round(each, 1) for each in two.per_second],
+            "cpu_ms": median(two.cpu_ms),
+            "two_cores_at_that_cpu_per_second": 2_000 / median(two.cpu_ms),
+            "one_thread_per_second": median(one.per_second),
+            "one_thread_cpu_ms": median(one.cpu_ms),
+            "with_logos_per_second": median(logos.per_second),
+            "with_logos_cpu_ms": median(logos.cpu_ms),
+            "long_lines": LONG_LINES,
+            "long_ms": 1000 / median(long.per_second),
+            "long_cpu_ms": median(long.cpu_ms),
+            "empty_page_ms": 1000 / median(floor.per_second),
+            "ehf_cpu_ms": ehf_ms(),
+            "bytes": len(made(0)),
+            "bytes_with_logos": len(made_with_logos(0)),
+            "bytes_long": len(made_long(0)),
+            "same_bytes_in_threads_and_processes": True,
             "documents_per_round": DOCUMENTS,
             "rounds": ROUNDS,
         },

@@ -83,8 +83,15 @@ LINTS = {
         select k.conname from pg_constraint k join pg_class c on c.oid = k.conrelid
           join pg_namespace n on n.oid = c.relnamespace
         where {OURS} and k.contype = 'f' and not exists (
-          select from pg_index i where i.indrelid = k.conrelid and i.indpred is null
-            and {KEYS.format("(i.indkey::int2[])[0:cardinality(k.conkey) - 1]")} @> k.conkey
+          select from pg_index i where i.indrelid = k.conrelid and (
+            -- Where one of its columns is null a row refers to nothing, so an index may leave it out.
+            i.indpred is null or exists (
+              select from pg_attribute a where a.attrelid = k.conrelid and a.attnum = any (k.conkey)
+                and pg_get_expr(i.indpred, i.indrelid) = '(' || a.attname || ' IS NOT NULL)'
+            ))
+            and ({KEYS.format("(i.indkey::int2[])[0:cardinality(k.conkey) - 1]")} @> k.conkey
+              -- A part that finds one row at most needs no help from the rest.
+              or i.indisunique and i.indpred is null and k.conkey @> {KEYS.format("i.indkey")})
         )""",
     "a data-plane key that does not begin with the organization": f"""
         select i.indexrelid::regclass from pg_index i join {TABLES} on c.oid = i.indrelid

@@ -69,6 +69,8 @@ RELATIONS: Final[dict[str, Rule]] = {
         values={"role": "'viewer'", "status": "'inactive'"},
         target="role = 'member' and auth_id is null",
     ),
+    # Whether bytes are a picture only the application can know, so people set one through it.
+    "public.organization_logos": Rule(reads=VIEWERS | TENANT),
     "public.invitations": Rule(reads=ADMINS, hidden=frozenset({"token_hash"})),
     "public.api_keys": Rule(
         reads=MEMBERS | TENANT,
@@ -133,6 +135,8 @@ RELATIONS: Final[dict[str, Rule]] = {
     "public.service_tokens": PLATFORM,
     "public.replies": PLATFORM,
     "public.legal_entities": PLATFORM,
+    # It stands on every document.
+    "public.seller_logos": Rule(whose=None, reads=VIEWERS | TENANT | {"nobody"}),
     "public.billed_months": CLOSED,
     "public.invoice_counters": PLATFORM,
     "public.tax_rates": PLATFORM,
@@ -209,6 +213,8 @@ FUNCTIONS |= dict.fromkeys(
         "app.guard_organization",
         "app.guard_tax_numbers",
         "app.keep_billed_organization",
+        "app.set_organization_logo",
+        "app.set_seller_logo",
         "app.organization_transitions",
         "app.accept_invitation",
         "app.find_person",
@@ -360,6 +366,9 @@ FUNCTIONS |= dict.fromkeys(
         "app.creditable_lines",
         "app.lines_to_credit",
         "app.tax_to_credit",
+        "app.lines_of_credit",
+        "app.credit_of_adjustment",
+        "app.replay_credit_note",
         "app.draft_credit_note",
         "app.issue_credit_note",
         "app.credit_invoice",

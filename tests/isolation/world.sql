@@ -13,6 +13,14 @@ from generate_series(1, 4) n;
 insert into users (id, organization_id, email, name, role)
 values ('{place}000000000005', '{place}000000000000', 'secret-{letter}5@hotel.example', 'Secret {letter}', 'member');
 
+-- A black pixel each, with something behind it that no reader of pictures minds; the seller's is the same for both.
+select app.set_organization_logo('{place}000000000000', pixel || 'secret-{letter}', 1, 1),
+  app.set_seller_logo('default', pixel, 1, 1)
+from decode(
+  '89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b550'
+  '000000a49444154789c636000000002000148afa4710000000049454e44ae426082', 'hex'
+) as pixel;
+
 insert into invitations (id, organization_id, invited_by, email, name, token_hash, expires_at)
 values ('{place}000000000060', '{place}000000000000', '{place}000000000004', 'secret-{letter}9@hotel.example', 'Secret {letter}',
   encode(sha256('secret-{letter}'), 'hex'), now() + interval '7 days');

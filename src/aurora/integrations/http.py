@@ -216,6 +216,12 @@ def problem(error: AuroraError, *, instance: str, request_id: str) -> Response:
     )
 
 
+def picture_response(png: bytes) -> Response:
+    """Return a picture as the picture that it is, and as nothing that a browser could run."""
+    headers = {**NO_STORE, "content-security-policy": "default-src 'none'; sandbox"}
+    return Response(png, media_type="image/png", headers=headers)
+
+
 class BodiesTooMany(Unavailable):
     """The bodies of other requests fill the memory that this route has for bodies."""
 

@@ -7,6 +7,7 @@ Data is only ever data. It reaches the template as JSON in `sys.inputs`, templat
 from __future__ import annotations
 
 import asyncio
+import base64
 import functools
 import importlib.metadata
 import json
@@ -26,6 +27,7 @@ from typing import Any, ClassVar, Final
 import typst
 
 from aurora.core.errors import AuroraError, TooLarge, Unavailable
+from aurora.integrations.pictures import png_size
 
 RENDERERS: Final = 2
 """Documents typeset at the same time in one process; each keeps one core busy."""
@@ -35,6 +37,7 @@ MAX_WAITING: Final = 256
 
 MAX_DATA_BYTES: Final = 4 * 1024 * 1024
 MAX_ATTACHMENT_BYTES: Final = 8 * 1024 * 1024
+MAX_PICTURES_BYTES: Final = 4 * 1024 * 1024
 
 MAX_SUBSTITUTION_ROUNDS: Final = 3
 """How often characters without a glyph are replaced before the document is given up."""
@@ -52,7 +55,14 @@ REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 
 _MAIN_FILE: Final = "__typst_py_bytes__.typ"
 
-_NO_ATTACHMENTS: Final[Mapping[str, bytes]] = MappingProxyType({})
+_NO_FILES: Final[Mapping[str, bytes]] = MappingProxyType({})
+
+# Inputs are text, and Typst reads a picture's bytes out of JSON one number at a time; the base64 of
+# a frame of SVG around it is read at once, and the same pixels stand in the document.
+_FRAME: Final = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}">'
+    '<image width="{width}" height="{height}" href="data:image/png;base64,{content}"/></svg>'
+)
 
 # The template stands first, so that its line numbers are those of its file.
 _ATTACH: Final = b"""
@@ -101,7 +111,8 @@ def render_pdf(
     data: Mapping[str, object],
     *,
     created_at: datetime,
-    attachments: Mapping[str, bytes] = _NO_ATTACHMENTS,
+    attachments: Mapping[str, bytes] = _NO_FILES,
+    pictures: Mapping[str, bytes] = _NO_FILES,
 ) -> bytes:
     """Typeset a template into a tagged PDF/A-3b that also claims PDF/UA-1.
 
@@ -116,20 +127,23 @@ def render_pdf(
             come as text: formatting is not the template's work.
         created_at: Aware; the document's creation and modification time, in whole seconds.
         attachments: File name to content, embedded as alternative representations.
+        pictures: Name to PNG. The template draws one as
+            `image(bytes(json(bytes(sys.inputs.pictures)).at(name)), format: "svg", alt: …)`.
 
     Returns:
         The file's bytes.
 
     Raises:
         PdfNotRendered: The template fails, evaluates text, or imports packages.
-        PdfTooLarge: Data over MAX_DATA_BYTES or attachments over MAX_ATTACHMENT_BYTES.
+        PdfTooLarge: Data over MAX_DATA_BYTES, attachments over MAX_ATTACHMENT_BYTES, or pictures
+            over MAX_PICTURES_BYTES.
         TypeError: The data holds anything but the types above.
         ValueError: `created_at` has no time zone.
     """
     if created_at.tzinfo is None:
         raise ValueError("created_at needs a time zone")
     source = _read_template(template)
-    inputs = {"attachments": _attachments_json(attachments)}
+    inputs = {"attachments": _attachments_json(attachments), "pictures": _pictures_json(pictures)}
     text = json.dumps(_printable(data), ensure_ascii=False, sort_keys=True)
     if len(text.encode()) > MAX_DATA_BYTES:
         raise PdfTooLarge(f"The data of a document may take at most {MAX_DATA_BYTES} bytes.")
@@ -156,7 +170,8 @@ async def render_pdf_async(
     data: Mapping[str, object],
     *,
     created_at: datetime,
-    attachments: Mapping[str, bytes] = _NO_ATTACHMENTS,
+    attachments: Mapping[str, bytes] = _NO_FILES,
+    pictures: Mapping[str, bytes] = _NO_FILES,
 ) -> bytes:
     """Do what `render_pdf` does in one of RENDERERS threads; the event loop stays free.
 
@@ -166,7 +181,12 @@ async def render_pdf_async(
     if not _places.acquire(blocking=False):
         raise PdfQueueFull(f"{MAX_WAITING} documents are waiting already; try again shortly.")
     work = functools.partial(
-        render_pdf, template, data, created_at=created_at, attachments=attachments
+        render_pdf,
+        template,
+        data,
+        created_at=created_at,
+        attachments=attachments,
+        pictures=pictures,
     )
     try:
         turn = _threads().submit(work)
@@ -269,6 +289,17 @@ def _attachments_json(attachments: Mapping[str, bytes]) -> str:
             }
         )
     return json.dumps(files, ensure_ascii=False)
+
+
+def _pictures_json(pictures: Mapping[str, bytes]) -> str:
+    if sum(map(len, pictures.values())) > MAX_PICTURES_BYTES:
+        raise PdfTooLarge(f"Pictures may take at most {MAX_PICTURES_BYTES} bytes together.")
+    framed: dict[str, str] = {}
+    for name, content in pictures.items():
+        width, height = png_size(content)
+        inside = base64.b64encode(content).decode("ascii")
+        framed[name] = _FRAME.format(width=width, height=height, content=inside)
+    return json.dumps(framed)
 
 
 def _as_json_bytes(content: bytes) -> str | list[int]:

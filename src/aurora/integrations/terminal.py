@@ -18,6 +18,7 @@ from rich.table import Table
 
 from aurora.core.errors import AuroraError
 from aurora.db.pool import Pool, open_pool
+from aurora.integrations.textfiles import UnreadableFile
 
 T = TypeVar("T")
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Where the file goes.")]
@@ -79,6 +80,20 @@ def failing_clearly() -> Iterator[None]:
         raise typer.Exit(EXIT_FAILED) from error
     except KeyboardInterrupt as interrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from interrupt
+
+
+def read_file(path: Path, *, max_bytes: int) -> bytes:
+    """Return a file, or one byte more of it than `max_bytes`, so that whoever takes it refuses it.
+
+    Raises:
+        typer.Exit: It is missing, is no file, or may not be read; one line says so.
+    """
+    with failing_clearly():
+        try:
+            with path.open("rb") as file:
+                return file.read(max_bytes + 1)
+        except OSError as error:
+            raise UnreadableFile(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -29,9 +29,9 @@ from aurora.features.invoices.explaining import (
     Replay,
     explain_line,
     replay_all,
-    replay_invoice,
+    replay_document,
 )
-from aurora.features.invoices.model import InvoiceNotFound
+from aurora.features.invoices.service import get_document
 from aurora.features.plans.service import create_plan
 from aurora.features.subscriptions.service import start_subscription
 from aurora.features.usage.service import Sender, record_usage
@@ -39,10 +39,10 @@ from aurora.features.usage.service import Sender, record_usage
 Connection = psycopg.AsyncConnection[Any]
 
 
-async def replayed(conn: Connection, invoice_id: UUID) -> Replay:
-    return await replay_invoice(
-        conn, (await row_of(conn, "invoices", invoice_id))["invoice_number"]
-    )
+async def replayed(conn: Connection, document_id: UUID) -> Replay:
+    number = (await get_document(conn, document_id)).number
+    assert number is not None
+    return await replay_document(conn, number)
 
 
 async def figures(conn: Connection, invoice_id: UUID) -> set[tuple[int, str]]:
@@ -50,11 +50,8 @@ async def figures(conn: Connection, invoice_id: UUID) -> set[tuple[int, str]]:
     return {(each.line, each.field) for each in (await replayed(conn, invoice_id)).differences}
 
 
-INVOICES = {name: build for name, build in CORPUS.items() if "credited" not in name}
-
-
-@pytest.mark.parametrize("build", INVOICES.values(), ids=INVOICES)
-async def test_every_kind_of_invoice_is_computed_anew_to_the_same_bytes(
+@pytest.mark.parametrize("build", CORPUS.values(), ids=CORPUS)
+async def test_every_kind_of_document_is_computed_anew_to_the_same_bytes(
     build: Builder, connection: Connection
 ) -> None:
     found = await replayed(connection, await build(connection))
@@ -143,14 +140,145 @@ async def test_a_line_that_somebody_wrote_is_reckoned_again(connection: Connecti
     assert (4, "amount") in await figures(connection, invoice_id)
 
 
-async def test_a_credit_note_is_not_replayed_for_it_follows_its_invoice(
+async def credited_in_parts(conn: Connection) -> tuple[UUID, list[UUID]]:
+    """An invoice of several rates, credited by line, by amount, and for the rest."""
+    invoice_id = await many_rates(conn)
+    by_line = await credit(conn, invoice_id, [{"line": 1, "amount": 9.99}, {"line": 3}])
+    by_amount = await credit(conn, invoice_id, amount="33.33")
+    return invoice_id, [by_line, by_amount, await credit(conn, invoice_id)]
+
+
+async def test_a_credit_note_is_computed_from_its_invoice_and_the_credits_before_it(
     connection: Connection,
 ) -> None:
-    note = await row_of(
-        connection, "credit_notes", await credit(connection, await sold(connection))
+    _, notes = await credited_in_parts(connection)
+    for note in notes:
+        found = await replayed(connection, note)
+        assert (found.kind, found.differences, found.matches) == ("credit_note", [], True)
+
+
+SUMS = {(0, field) for field in ("subtotal", "tax_amount", "tax_amount_nok", "taxes", "total")}
+ASKED = '{"lines": [{"line": 1, "amount": 8.99}, {"line": 3}]}'
+OF_A_LINE = (
+    *("amount", "credits_line", "description", "kind", "line", "period_end", "period_start"),
+    *("quantity", "tax_category", "tax_code", "tax_rate", "unit", "unit_price"),
+)
+# What is set, of which credit note, and what differs then.
+TAMPERED_CREDITS: dict[str, tuple[str, int, set[tuple[int, str]]]] = {
+    "a figure of a line": (
+        "line_items = jsonb_set(line_items, '{0,amount}', '10')",
+        1,
+        {(1, "amount")},
+    ),
+    "a description": (
+        "line_items = jsonb_set(line_items, '{1,description}', '\"x\"')",
+        1,
+        {(2, "description")},
+    ),
+    "the total": (
+        "total = total + 1, subtotal = subtotal + 1",
+        2,
+        {(0, "subtotal"), (0, "total")},
+    ),
+    "the buyer": ("buyer = buyer - 'city'", 2, {(0, "buyer")}),
+    "what was asked": (f"asked = '{ASKED}'", 1, SUMS | {(1, "amount"), (1, "unit_price")}),
+    "more asked than there was": (
+        "asked = '{\"amount\": 5000}'",
+        2,
+        SUMS
+        | {(0, "period_start"), (0, "period_end")}
+        | {(line, field) for line in range(1, 4) for field in OF_A_LINE},
+    ),
+    "what was set off": (
+        "amount_allocated = amount_allocated - 1",
+        2,
+        {(0, "amount_allocated")},
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TAMPERED_CREDITS)
+async def test_a_tampered_credit_note_is_found_by_its_line_and_field(
+    what: str, connection: Connection
+) -> None:
+    _, notes = await credited_in_parts(connection)
+    changed, position, expected = TAMPERED_CREDITS[what]
+    await connection.execute("set local session_replication_role = replica")
+    statement = f"update credit_notes set {changed} where position = {position}"
+    await connection.execute(statement.encode())
+    assert await figures(connection, notes[position - 1]) == expected
+
+
+async def test_what_is_credited_and_settled_is_reckoned_again(connection: Connection) -> None:
+    invoice_id, _ = await credited_in_parts(connection)
+    assert (await replayed(connection, invoice_id)).matches
+    await connection.execute("set local session_replication_role = replica")
+    await connection.execute(
+        "update invoices set amount_credited = amount_credited - 1,"
+        " amount_settled = amount_settled - 2"
     )
-    with pytest.raises(InvoiceNotFound, match="credit note"):
-        await replay_invoice(connection, note["credit_note_number"])
+    assert await figures(connection, invoice_id) == {(0, "amount_credited"), (0, "amount_settled")}
+
+
+async def a_change_that_gives_back(conn: Connection) -> tuple[UUID, UUID]:
+    """A subscription that is changed in its period: the adjustment, and the note it became."""
+    organization = await an_organization(conn)
+    began = today() - timedelta(days=5)
+    subscription = await start_subscription(
+        conn, organization_id=organization.id, plan_id="premium", at=began
+    )
+    drafted = await value(conn, "select app.bill_subscription(%s, %s)", subscription.id, today())
+    await value(conn, "select app.issue_invoice(%s)", drafted)
+    adjustment = await value(
+        conn,
+        "insert into subscription_adjustments (organization_id, subscription_id, kind, reason,"
+        " description, quantity, unit_price, amount, currency, period_start, period_end, facts)"
+        " values (%s, %s, 'credit', 'change', 'Unused days', 1, 123.45, 123.45, 'NOK',"
+        " app.now(), app.now() + interval '10 days',"
+        " jsonb_build_object('source', jsonb_build_object('billed_at', %s::timestamptz)))"
+        " returning id",
+        organization.id,
+        subscription.id,
+        (await row_of(conn, "invoices", drafted))["billed_at"],
+    )
+    return adjustment, await value(conn, "select id from credit_notes")
+
+
+async def test_a_credit_of_a_change_is_computed_from_the_change(connection: Connection) -> None:
+    _, note = await a_change_that_gives_back(connection)
+    assert (await replayed(connection, note)).differences == []
+    await connection.execute("set local session_replication_role = replica")
+    # The note and what was asked may be changed together; the change itself still says the truth.
+    await connection.execute(
+        "update subscription_adjustments set amount = 100, description = 'Other days'"
+    )
+    assert {(1, "amount"), (1, "description"), (0, "total")} <= await figures(connection, note)
+
+
+async def test_a_line_of_a_credit_note_leads_to_the_line_it_takes_back(
+    connection: Connection,
+) -> None:
+    invoice_id, (by_line, _, _) = await credited_in_parts(connection)
+    invoice = await get_document(connection, invoice_id)
+    found = await explain_line(connection, by_line, 2)
+    assert found.credits is not None
+    assert (found.credits.invoice_number, found.credits.line) == (invoice.number, 3)
+    assert (found.credits.amount, found.credits.credited) == (Decimal("99.99"), Decimal("99.99"))
+    assert found.credits.path == f"/v1/invoices/{invoice_id}/lines/3/usage"
+    assert (await explain_line(connection, invoice_id, 3)).credits is None
+
+
+async def test_a_correction_of_usage_is_explained_without_a_number_that_is_included(
+    connection: Connection,
+) -> None:
+    invoice_id = await billed(connection, overage_rate=Decimal(50))
+    await connection.execute("set local session_replication_role = replica")
+    await connection.execute(
+        "update invoices set line_items = line_items #- '{0,facts,usage,included}'"
+    )
+    found = await explain_line(connection, invoice_id, 1)
+    assert found.usage is not None
+    assert found.usage.included is None
 
 
 async def test_all_are_replayed_past_the_first_page(
@@ -159,8 +287,9 @@ async def test_all_are_replayed_past_the_first_page(
     monkeypatch.setattr("aurora.features.invoices.explaining.REPLAYED_AT_ONCE", 2)
     async with transaction(pool, PLATFORM) as conn:
         made = [await sold(conn, a_sale(price=f"{n}.00")) for n in range(1, 6)]
+        made += [await credit(conn, invoice_id) for invoice_id in made[:3]]
     found = [each async for each in replay_all(pool)]
-    assert len({each.invoice_number for each in found}) == len(made)
+    assert len({each.number for each in found}) == len(made)
     assert all(each.matches for each in found)
 
 

@@ -24,13 +24,12 @@ create table legal_entities (
   invoice_prefix text not null default 'INV',
   credit_note_prefix text not null default 'CN',
   payment_days integer not null default 14,
-  logo text,
+  logo_sha256 text,
 
   -- Two sellers with one prefix would give out the same numbers.
   constraint legal_entities_invoice_prefix_key unique (invoice_prefix),
   constraint legal_entities_credit_note_prefix_key unique (credit_note_prefix),
   constraint legal_entities_credit_note_prefix_check check (credit_note_prefix ~ '^[A-Z]{1,10}$'),
-  constraint legal_entities_logo_check check (logo ~ '^[A-Za-z0-9+/]+={0,2}$' and length(logo) <= 400000),
   constraint legal_entities_id_check check (id ~ '^[a-z][a-z0-9_]{0,62}$'),
   constraint legal_entities_country_check check (country ~ '^[A-Z]{2}$'),
   constraint legal_entities_email_check check (app.is_email(email)),
@@ -41,8 +40,27 @@ alter table legal_entities enable row level security;
 comment on table legal_entities is 'Who sells and issues invoices: what the law wants printed, and how numbers look.';
 comment on column legal_entities.credit_note_prefix is
   'The series of credit notes; the invoices'' prefix puts both in one series, for both take from the same counter.';
-comment on column legal_entities.logo is 'PNG or SVG in base64: it stands on every document, so it is kept with its seller.';
+comment on column legal_entities.logo_sha256 is 'The logo of now, which the next documents show.';
 comment on column legal_entities.is_specimen is 'True until the real seller is entered; its documents are marked as specimens.';
+
+create table seller_logos (
+  legal_entity_id text not null references legal_entities (id) on delete restrict,
+  sha256 text not null,
+  created_at timestamptz not null default app.now(),
+  width integer not null,
+  height integer not null,
+  content bytea not null,
+  constraint seller_logos_pkey primary key (legal_entity_id, sha256),
+  -- The name is the content, so a row can be added and removed, and never become another picture.
+  constraint seller_logos_sha256_check check (sha256 = encode(sha256(content), 'hex')),
+  constraint seller_logos_content_check check (octet_length(content) between 1 and 2000000),
+  constraint seller_logos_size_check check (width between 1 and 2000 and height between 1 and 2000)
+);
+alter table legal_entities add constraint legal_entities_logo_fkey
+  foreign key (id, logo_sha256) references seller_logos (legal_entity_id, sha256) on delete restrict;
+alter table seller_logos enable row level security;
+comment on table seller_logos is
+  'Logos of sellers as PNG, drawn anew when they were set. One that a document shows is kept as long as the document.';
 
 create table invoice_counters (
   legal_entity_id text not null references legal_entities (id) on delete restrict,
@@ -90,6 +108,9 @@ create table invoices (
   tax_lines jsonb not null default '[]',
   seller jsonb not null default '{}',
   buyer jsonb not null default '{}',
+  -- What the snapshots name is kept by PostgreSQL itself.
+  seller_logo_sha256 text generated always as (seller ->> 'logo_sha256') stored,
+  buyer_logo_sha256 text generated always as (buyer ->> 'logo_sha256') stored,
   terms jsonb not null default '{}',
   notes jsonb not null default '[]',
   language text not null default 'nb',
@@ -111,6 +132,10 @@ create table invoices (
   constraint invoices_stripe_invoice_id_key unique (stripe_invoice_id),
   constraint invoices_subscription_fkey foreign key (organization_id, subscription_id)
     references subscriptions (organization_id, id) on delete restrict,
+  constraint invoices_seller_logo_fkey foreign key (legal_entity_id, seller_logo_sha256)
+    references seller_logos (legal_entity_id, sha256) on delete restrict,
+  constraint invoices_buyer_logo_fkey foreign key (organization_id, buyer_logo_sha256)
+    references organization_logos (organization_id, sha256) on delete restrict,
   constraint invoices_kind_check check (kind in ('subscription', 'manual')),
   constraint invoices_number_check
     check ((status in ('draft', 'void')) = (invoice_number is null) and (invoice_number is null) = (issued_at is null)),
@@ -142,6 +167,8 @@ create unique index invoices_subscription_billed_key on invoices (
 create index invoices_organization_id_created_at_idx on invoices (organization_id, created_at desc, id desc);
 create index invoices_subscription_idx on invoices (organization_id, subscription_id);
 create index invoices_legal_entity_id_idx on invoices (legal_entity_id);
+create index invoices_seller_logo_idx on invoices (legal_entity_id, seller_logo_sha256) where seller_logo_sha256 is not null;
+create index invoices_buyer_logo_idx on invoices (organization_id, buyer_logo_sha256) where buyer_logo_sha256 is not null;
 create index invoices_due_date_idx on invoices (due_date) where status in ('issued', 'sent');
 alter table invoices enable row level security;
 comment on table invoices is 'Sales documents. A draft has no number; an issued one is never changed and never deleted.';
@@ -242,6 +269,8 @@ create table credit_notes (
   issued_at timestamptz,
   sent_at timestamptz,
   reason text not null,
+  position integer not null,
+  asked jsonb not null,
 
   period_start date not null,
   period_end date not null,
@@ -259,6 +288,9 @@ create table credit_notes (
   tax_lines jsonb not null,
   seller jsonb not null,
   buyer jsonb not null,
+  -- What the snapshots name is kept by PostgreSQL itself.
+  seller_logo_sha256 text generated always as (seller ->> 'logo_sha256') stored,
+  buyer_logo_sha256 text generated always as (buyer ->> 'logo_sha256') stored,
   language text not null default 'nb',
 
   status text not null default 'draft',
@@ -268,8 +300,14 @@ create table credit_notes (
 
   constraint credit_notes_number_key unique (credit_note_number),
   constraint credit_notes_organization_id_id_key unique (organization_id, id),
+  constraint credit_notes_position_key unique (organization_id, invoice_id, position),
+  constraint credit_notes_asked_check check (jsonb_typeof(asked) = 'object' and asked - '{lines,amount}'::text[] = '{}'),
   constraint credit_notes_invoice_fkey foreign key (organization_id, invoice_id)
     references invoices (organization_id, id) on delete restrict,
+  constraint credit_notes_seller_logo_fkey foreign key (legal_entity_id, seller_logo_sha256)
+    references seller_logos (legal_entity_id, sha256) on delete restrict,
+  constraint credit_notes_buyer_logo_fkey foreign key (organization_id, buyer_logo_sha256)
+    references organization_logos (organization_id, sha256) on delete restrict,
   constraint credit_notes_number_check
     check ((status = 'draft') = (credit_note_number is null) and (credit_note_number is null) = (issued_at is null)),
   constraint credit_notes_status_check check (status in ('draft', 'issued', 'sent')),
@@ -281,8 +319,11 @@ create table credit_notes (
   constraint credit_notes_allocated_check check (amount_allocated between 0 and total),
   constraint credit_notes_metadata_check check (jsonb_typeof(metadata) = 'object')
 );
-create index credit_notes_invoice_idx on credit_notes (organization_id, invoice_id);
 create index credit_notes_organization_id_created_at_idx on credit_notes (organization_id, created_at desc, id desc);
+create index credit_notes_seller_logo_idx on credit_notes (legal_entity_id, seller_logo_sha256)
+  where seller_logo_sha256 is not null;
+create index credit_notes_buyer_logo_idx on credit_notes (organization_id, buyer_logo_sha256)
+  where buyer_logo_sha256 is not null;
 create index credit_notes_legal_entity_id_idx on credit_notes (legal_entity_id);
 -- What is still owed to a customer; empty for most, so asking at every issue costs nothing.
 create index credit_notes_open_idx on credit_notes (organization_id) where amount_allocated < total;
@@ -290,6 +331,9 @@ create index credit_notes_issued_at_idx on credit_notes (issued_at) where status
 alter table credit_notes enable row level security;
 comment on table credit_notes is
   'Corrections of issued invoices, with a number of their own; amounts are positive. Never changed, never deleted.';
+
+comment on column credit_notes.position is 'Which one of its invoice, from 1: what came before it was not there to be credited.';
+comment on column credit_notes.asked is 'What was asked for: lines, an amount without VAT, or (empty) all that was left; from it the lines are computed anew.';
 
 create table payments (
   id uuid primary key default gen_random_uuid(),
@@ -835,7 +879,8 @@ as $$
     'order_reference', b.order_reference,
     'vat_area', coalesce(b.vat_area, case o.country when 'NO' then 'mainland' when 'SJ' then 'svalbard' else 'abroad' end),
     'vat_treatment', coalesce(b.vat_treatment, 'standard'), 'exemption_reason', b.exemption_reason,
-    'einvoice', coalesce(b.einvoice, 'when_possible'), 'customer_number', left(o.id::text, 8)
+    'einvoice', coalesce(b.einvoice, 'when_possible'), 'customer_number', left(o.id::text, 8),
+    'logo_sha256', o.logo_sha256
   ))
   from public.organizations o left join public.billing_profiles b on b.organization_id = o.id
   where o.id = p_organization_id
@@ -845,11 +890,11 @@ comment on function app.buyer_snapshot(uuid) is 'Who buys, as it stands now: wha
 create or replace function app.seller_snapshot(p_seller public.legal_entities) returns jsonb
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  -- The logo stands once in the seller's row; a copy on every invoice would be most of the database.
+  -- A logo is named; a copy on every invoice would be most of the database.
   select jsonb_strip_nulls(
     to_jsonb(p_seller)
-    - '{id,created_at,updated_at,time_zone,invoice_prefix,credit_note_prefix,payment_days,logo}'::text[]
-  ) || jsonb_build_object('logo_sha256', encode(sha256(p_seller.logo::bytea), 'hex'))
+    - '{id,created_at,updated_at,time_zone,invoice_prefix,credit_note_prefix,payment_days}'::text[]
+  )
 $$;
 comment on function app.seller_snapshot(public.legal_entities) is 'Who sells, as it stands now: what an invoice keeps of it.';
 
@@ -1310,7 +1355,8 @@ declare
   -- What happens to a document moves; the document does not. Generated columns are not computed yet.
   v_movable constant text[] := array[
     'status', 'sent_at', 'paid_at', 'payment_method', 'stripe_invoice_id', 'pdf_url', 'metadata', 'updated_at',
-    'amount_credited', 'amount_settled', 'amount_allocated', 'amount_due', 'amount_open'
+    'amount_credited', 'amount_settled', 'amount_allocated', 'amount_due', 'amount_open', 'seller_logo_sha256',
+    'buyer_logo_sha256'
   ];
 begin
   if old.status in ('draft', 'void') then
@@ -1357,13 +1403,13 @@ create or replace trigger legal_entities_touch_updated_at before update on legal
 select app.audit_table(
   'public.invoices', 'invoice',
   '{organization_id,subscription_id,legal_entity_id,kind,invoice_number,invoice_date,due_date,issued_at,sent_at,kid,period_start,period_end,billed_at,subtotal,tax_rate,tax_amount,total,currency,tax_amount_nok,exchange_rate,status,paid_at,stripe_invoice_id,payment_method,amount_credited,amount_settled}',
-  p_ignored => '{created_at,amount_due}',
+  p_ignored => '{created_at,amount_due,seller_logo_sha256,buyer_logo_sha256}',
   p_verbs => '{insert=invoice_number:issued,insert:drafted,invoice_number:issued,status=paid:paid,status=credited:credited,status=sent:sent,status=overdue:overdue,status=void:voided,amount_settled:settled}'
 );
 select app.audit_table(
   'public.credit_notes', 'credit_note',
   '{organization_id,invoice_id,legal_entity_id,credit_note_number,credit_note_date,issued_at,sent_at,reason,period_start,period_end,subtotal,tax_amount,total,currency,tax_amount_nok,exchange_rate,status,amount_allocated}',
-  p_ignored => '{created_at,amount_open}',
+  p_ignored => '{created_at,amount_open,seller_logo_sha256,buyer_logo_sha256}',
   p_verbs => '{insert:drafted,credit_note_number:issued,status=sent:sent,amount_allocated:allocated}'
 );
 select app.audit_table(
@@ -1379,8 +1425,8 @@ select app.audit_table(
 );
 select app.audit_table(
   'public.legal_entities', 'seller',
-  '{is_specimen,name,org_number,vat_registered,in_business_register,address,postal_code,city,country,email,phone,website,bank_account,iban,bic,time_zone,invoice_prefix,credit_note_prefix,payment_days}',
-  p_ignored => '{created_at}', p_owner => ''
+  '{is_specimen,name,org_number,vat_registered,in_business_register,address,postal_code,city,country,email,phone,website,bank_account,iban,bic,time_zone,invoice_prefix,credit_note_prefix,payment_days,logo_sha256}',
+  p_ignored => '{created_at}', p_verbs => '{logo_sha256:logo_changed}', p_owner => ''
 );
 
 -- Until the real seller is entered there is a specimen, and its documents say so in large letters.
@@ -1391,9 +1437,62 @@ insert into legal_entities (
   'https://example.com', '12345678903'
 ) on conflict (id) do nothing;
 
+-- The seller's logo: setting it, and who may see it. An organization's own is kept by the room organizations.
+
+create or replace function app.set_seller_logo(
+  p_legal_entity_id text, p_content bytea, p_width integer, p_height integer
+) returns text
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_sha256 constant text := encode(sha256(p_content), 'hex');
+  v_old text;
+begin
+  perform from public.legal_entities e where e.id = p_legal_entity_id for no key update;
+  if not found then
+    perform app.refuse('seller_missing', 'No seller is entered: use aurora invoice seller.');
+  end if;
+  if p_content is not null then
+    insert into public.seller_logos (legal_entity_id, sha256, width, height, content)
+    values (p_legal_entity_id, v_sha256, p_width, p_height, p_content)
+    on conflict on constraint seller_logos_pkey do nothing;
+  end if;
+  update public.legal_entities e set logo_sha256 = v_sha256
+  where e.id = p_legal_entity_id and e.logo_sha256 is distinct from v_sha256;
+  for v_old in
+    select l.sha256 from public.seller_logos l
+    where l.legal_entity_id = p_legal_entity_id and l.sha256 is distinct from v_sha256
+  loop
+    begin
+      delete from public.seller_logos l where l.legal_entity_id = p_legal_entity_id and l.sha256 = v_old;
+    exception when foreign_key_violation or restrict_violation then
+      -- A document shows it, so it stays as long as the document.
+      null;
+    end;
+  end loop;
+  return v_sha256;
+end
+$$;
+comment on function app.set_seller_logo(text, bytea, integer, integer) is
+  'Gives a seller a logo (null: none) and removes those that no document shows; returns the SHA-256 of the new one.';
+
+revoke execute on function app.set_seller_logo(text, bytea, integer, integer) from public;
+grant execute on function app.set_seller_logo(text, bytea, integer, integer) to service_role;
+
+revoke all on seller_logos from public, anon, authenticated, service_role, tenant;
+grant select, insert, delete on seller_logos to service_role;
+grant select on seller_logos to authenticated, tenant;
+
+drop policy if exists "The platform keeps the sellers' logos" on seller_logos;
+create policy "The platform keeps the sellers' logos" on seller_logos to service_role using (true) with check (true);
+-- Whoever may read a document sees what stands on it, and this stands on all of them.
+drop policy if exists "Whoever reads documents sees the seller's logo" on seller_logos;
+create policy "Whoever reads documents sees the seller's logo" on seller_logos
+  for select to authenticated, tenant using (true);
+
 -- Credit notes: what of an invoice can still be credited, and the document that does it.
 
-create or replace function app.creditable_lines(p_invoice public.invoices) returns jsonb
+create or replace function app.creditable_lines(p_invoice public.invoices, p_before integer default null) returns jsonb
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(jsonb_agg(
@@ -1405,12 +1504,13 @@ as $$
     select (k ->> 'credits_line')::integer as line, sum((k ->> 'amount')::numeric) as credited
     from public.credit_notes n, jsonb_array_elements(n.line_items) k
     where n.organization_id = p_invoice.organization_id and n.invoice_id = p_invoice.id
+      and (p_before is null or n.position < p_before)
     group by 1
   ) c on c.line = (l ->> 'line')::integer
   where (l ->> 'amount')::numeric <> coalesce(c.credited, 0)
 $$;
-comment on function app.creditable_lines(public.invoices) is
-  'The lines of an invoice with the amounts that no credit note took back yet.';
+comment on function app.creditable_lines(public.invoices, integer) is
+  'The lines of an invoice with the amounts that no credit note took back yet, or none of those before a position.';
 
 create or replace function app.lines_to_credit(p_left jsonb, p_lines jsonb, p_amount numeric, p_currency text)
 returns jsonb
@@ -1469,7 +1569,8 @@ $$;
 comment on function app.lines_to_credit(jsonb, jsonb, numeric, text) is
   'Of what is left of an invoice: everything, the named lines with their amounts, or an amount spread over all of them.';
 
-create or replace function app.tax_to_credit(p_invoice public.invoices, p_lines jsonb) returns jsonb
+create or replace function app.tax_to_credit(p_invoice public.invoices, p_lines jsonb, p_before integer default null)
+returns jsonb
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   -- The credit that takes the last of a category takes the last of its VAT: roundings of parts must not remain.
@@ -1488,6 +1589,7 @@ as $$
       coalesce(sum((k ->> 'tax_nok')::numeric), 0) as done_nok
     from public.credit_notes c, jsonb_array_elements(c.tax_lines) k
     where c.organization_id = p_invoice.organization_id and c.invoice_id = p_invoice.id
+      and (p_before is null or c.position < p_before)
       and k ->> 'category' = t ->> 'category' and (k ->> 'rate')::numeric = (t ->> 'rate')::numeric
   ) d
   cross join lateral (
@@ -1504,7 +1606,33 @@ as $$
   ) a
   where a.taxable is not null
 $$;
-comment on function app.tax_to_credit(public.invoices, jsonb) is 'VAT of a credit by category and rate, at the invoice''s rates.';
+comment on function app.tax_to_credit(public.invoices, jsonb, integer) is
+  'VAT of a credit by category and rate, at the invoice''s rates and after the credits before it.';
+
+create or replace function app.lines_of_credit(p_invoice public.invoices, p_asked jsonb, p_before integer default null)
+returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_left constant jsonb := app.creditable_lines(p_invoice, p_before);
+  v_lines jsonb;
+begin
+  if v_left = '[]' then
+    perform app.refuse('credit_exceeds_invoice', 'The whole invoice is credited already.');
+  end if;
+  v_lines := app.lines_to_credit(v_left, p_asked -> 'lines', (p_asked ->> 'amount')::numeric, p_invoice.currency);
+  -- A part of a line is one unit of so much: quantity times price has to be the amount (EHF R120).
+  select jsonb_agg(
+    case when l -> 'amount' = p_invoice.line_items -> ((l ->> 'credits_line')::integer - 1) -> 'amount' then l
+    else l || jsonb_build_object('quantity', sign((l ->> 'amount')::numeric), 'unit', 'unit', 'unit_price',
+      abs((l ->> 'amount')::numeric)) - '{base_quantity,impressions,included}'::text[] end
+    || jsonb_build_object('line', n) order by n
+  ) into v_lines from jsonb_array_elements(v_lines) with ordinality e(l, n);
+  return v_lines;
+end
+$$;
+comment on function app.lines_of_credit(public.invoices, jsonb, integer) is
+  'The lines of a credit note: what was asked for of what is left of its invoice; pure, so that it can be computed anew.';
 
 create or replace function app.draft_credit_note(
   p_invoice_id uuid, p_reason text, p_lines jsonb default null, p_date date default null, p_amount numeric default null
@@ -1513,7 +1641,8 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_invoice public.invoices;
-  v_left jsonb;
+  v_asked constant jsonb := case when p_lines is null then '{}' else jsonb_build_object('lines', p_lines) end
+    || case when p_amount is null then '{}' else jsonb_build_object('amount', p_amount) end;
   v_lines jsonb;
   v_tax jsonb;
   v_taxable numeric;
@@ -1525,18 +1654,7 @@ begin
   if not found or v_invoice.status in ('draft', 'void') then
     perform app.refuse('invoice_not_issued', 'Only an issued invoice can be credited.');
   end if;
-  v_left := app.creditable_lines(v_invoice);
-  if v_left = '[]' then
-    perform app.refuse('credit_exceeds_invoice', 'The whole invoice is credited already.');
-  end if;
-  v_lines := app.lines_to_credit(v_left, p_lines, p_amount, v_invoice.currency);
-  -- A part of a line is one unit of so much: quantity times price has to be the amount (EHF R120).
-  select jsonb_agg(
-    case when l -> 'amount' = v_invoice.line_items -> ((l ->> 'credits_line')::integer - 1) -> 'amount' then l
-    else l || jsonb_build_object('quantity', sign((l ->> 'amount')::numeric), 'unit', 'unit', 'unit_price',
-      abs((l ->> 'amount')::numeric)) - '{base_quantity,impressions,included}'::text[] end
-    || jsonb_build_object('line', n) order by n
-  ) into v_lines from jsonb_array_elements(v_lines) with ordinality e(l, n);
+  v_lines := app.lines_of_credit(v_invoice, v_asked);
   v_tax := app.tax_to_credit(v_invoice, v_lines);
   select sum((t ->> 'taxable')::numeric), sum((t ->> 'tax')::numeric) into v_taxable, v_tax_amount
   from jsonb_array_elements(v_tax) t;
@@ -1544,13 +1662,15 @@ begin
     perform app.refuse('credit_invalid', 'A credit note takes back more than it asks for.');
   end if;
   insert into public.credit_notes (
-    organization_id, invoice_id, legal_entity_id, credit_note_date, reason, period_start, period_end, subtotal,
-    tax_amount, total, currency, tax_amount_nok, exchange_rate, exchange_rate_on, exchange_rate_source, line_items,
-    tax_lines, seller, buyer, language
+    organization_id, invoice_id, legal_entity_id, credit_note_date, reason, position, asked, period_start, period_end,
+    subtotal, tax_amount, total, currency, tax_amount_nok, exchange_rate, exchange_rate_on, exchange_rate_source,
+    line_items, tax_lines, seller, buyer, language
   )
   select v_invoice.organization_id, v_invoice.id, v_invoice.legal_entity_id,
     greatest(coalesce(p_date, (app.now() at time zone 'Europe/Oslo')::date), v_invoice.invoice_date), p_reason,
-    min((l ->> 'period_start')::date), max((l ->> 'period_end')::date), v_taxable, v_tax_amount,
+    (select coalesce(max(c.position), 0) + 1 from public.credit_notes c
+      where c.organization_id = v_invoice.organization_id and c.invoice_id = v_invoice.id),
+    v_asked, min((l ->> 'period_start')::date), max((l ->> 'period_end')::date), v_taxable, v_tax_amount,
     v_taxable + v_tax_amount, v_invoice.currency,
     case when v_invoice.currency = 'NOK' then v_tax_amount
       else (select sum((t ->> 'tax_nok')::numeric) from jsonb_array_elements(v_tax) t) end,
@@ -1618,7 +1738,7 @@ comment on function app.count_credit() is 'Trigger: an invoice knows how much of
 create or replace trigger credit_notes_count_credit after insert on credit_notes
   for each row execute function app.count_credit();
 
--- An issued invoice, computed anew from the facts as they are stored now.
+-- Issued documents, computed anew from the facts as they are stored now.
 
 create or replace function app.replay_invoice(p_invoice public.invoices) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -1650,11 +1770,62 @@ begin
   return jsonb_build_object('lines', v_lines, 'taxes', v_taxes,
     'subtotal', v_taxable::numeric(14, 2), 'tax_amount', v_tax::numeric(14, 2),
     'total', (v_taxable + v_tax)::numeric(14, 2),
-    'tax_amount_nok', case when p_invoice.currency = 'NOK' then v_tax else v_tax_nok end::numeric(14, 2));
+    'tax_amount_nok', case when p_invoice.currency = 'NOK' then v_tax else v_tax_nok end::numeric(14, 2),
+    'amount_credited', (
+      select coalesce(sum(c.total), 0)::numeric(14, 2) from public.credit_notes c
+      where c.organization_id = p_invoice.organization_id and c.invoice_id = p_invoice.id),
+    'amount_settled', (
+      select coalesce(sum(a.amount), 0)::numeric(14, 2) from public.allocations a
+      where a.organization_id = p_invoice.organization_id and a.invoice_id = p_invoice.id));
 end
 $$;
 comment on function app.replay_invoice(public.invoices) is
   'Lines, VAT, and sums of an issued invoice as the stored facts give them now; equal to what it says unless a fact changed.';
+
+create or replace function app.replay_credit_note(p_note public.credit_notes) returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_invoice public.invoices;
+  v_asked jsonb;
+  v_lines jsonb;
+  v_taxes jsonb;
+  v_taxable numeric;
+  v_tax numeric;
+  v_tax_nok numeric;
+begin
+  select i.* into strict v_invoice from public.invoices i
+  where i.organization_id = p_note.organization_id and i.id = p_note.invoice_id;
+  -- What a change gave back stands in the change itself; what somebody asked for is the fact.
+  select p_note.asked || jsonb_build_object('lines', jsonb_agg(coalesce(
+    (select app.credit_of_adjustment(a, (l ->> 'line')::integer) from public.subscription_adjustments a
+      where a.organization_id = p_note.organization_id and a.id = (l #>> '{facts,adjustment_id}')::uuid), l
+  ) order by n)) into v_asked
+  from jsonb_array_elements(p_note.asked -> 'lines') with ordinality e(l, n) having count(*) > 0;
+  begin
+    v_lines := app.lines_of_credit(v_invoice, coalesce(v_asked, p_note.asked), p_note.position);
+  exception when sqlstate 'AU000' then
+    -- The invoice, or the credits before it, leave no room for what was asked: then it gives no lines at all.
+    v_lines := '[]';
+  end;
+  v_taxes := coalesce(app.tax_to_credit(v_invoice, v_lines, p_note.position), '[]');
+  select sum((t ->> 'taxable')::numeric), sum((t ->> 'tax')::numeric), sum((t ->> 'tax_nok')::numeric)
+  into v_taxable, v_tax, v_tax_nok from jsonb_array_elements(v_taxes) t;
+  return jsonb_build_object('lines', v_lines, 'taxes', v_taxes,
+    'subtotal', v_taxable::numeric(14, 2), 'tax_amount', v_tax::numeric(14, 2),
+    'total', (v_taxable + v_tax)::numeric(14, 2),
+    'tax_amount_nok', case when v_invoice.currency = 'NOK' then v_tax else v_tax_nok end::numeric(14, 2),
+    'period_start', (select min((l ->> 'period_start')::date) from jsonb_array_elements(v_lines) l),
+    'period_end', (select max((l ->> 'period_end')::date) from jsonb_array_elements(v_lines) l),
+    'currency', v_invoice.currency, 'exchange_rate', v_invoice.exchange_rate, 'language', v_invoice.language,
+    'seller', v_invoice.seller, 'buyer', v_invoice.buyer,
+    'amount_allocated', (
+      select coalesce(sum(a.amount), 0)::numeric(14, 2) from public.allocations a
+      where a.organization_id = p_note.organization_id and a.credit_note_id = p_note.id));
+end
+$$;
+comment on function app.replay_credit_note(public.credit_notes) is
+  'An issued credit note as its invoice, the credits before it, and what was asked give it now; equal to it unless a fact changed.';
 
 -- What settles invoices: allocations of payments and credit notes, and the status that follows.
 
@@ -1876,6 +2047,21 @@ as $$
 $$;
 comment on function app.credit_reason(text, text) is 'What a credit note says of why it was made, in the invoice''s language.';
 
+create or replace function app.credit_of_adjustment(p_adjustment public.subscription_adjustments, p_line integer)
+returns jsonb
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb_build_object(
+    'line', p_line, 'amount', p_adjustment.amount, 'description', p_adjustment.description,
+    'period_start', (p_adjustment.period_start at time zone 'Europe/Oslo')::date,
+    'period_end', greatest((p_adjustment.period_end at time zone 'Europe/Oslo')::date - 1,
+      (p_adjustment.period_start at time zone 'Europe/Oslo')::date),
+    'facts', p_adjustment.facts - 'credit_note_id' || jsonb_build_object('adjustment_id', p_adjustment.id)
+  )
+$$;
+comment on function app.credit_of_adjustment(public.subscription_adjustments, integer) is
+  'What an adjustment asks to be credited of a line of an invoice, as app.credit_invoice() takes it.';
+
 create or replace function app.settle_credit() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -1890,12 +2076,7 @@ begin
   end if;
   v_note := app.credit_invoice(
     v_charged.invoice_id, app.credit_reason(new.reason, v_charged.language),
-    jsonb_build_array(jsonb_build_object(
-      'line', v_charged.line, 'amount', new.amount, 'description', new.description,
-      'period_start', (new.period_start at time zone 'Europe/Oslo')::date,
-      'period_end', greatest((new.period_end at time zone 'Europe/Oslo')::date - 1, (new.period_start at time zone 'Europe/Oslo')::date),
-      'facts', new.facts || jsonb_build_object('adjustment_id', new.id)
-    ))
+    jsonb_build_array(app.credit_of_adjustment(new, v_charged.line))
   );
   new.billed_at := null;
   new.settled_at := app.now();
@@ -2368,9 +2549,12 @@ revoke execute on function
   app.void_invoice(uuid),
   app.protect_issued_document(),
   app.refuse_history_change(),
-  app.creditable_lines(public.invoices),
+  app.creditable_lines(public.invoices, integer),
   app.lines_to_credit(jsonb, jsonb, numeric, text),
-  app.tax_to_credit(public.invoices, jsonb),
+  app.tax_to_credit(public.invoices, jsonb, integer),
+  app.lines_of_credit(public.invoices, jsonb, integer),
+  app.replay_credit_note(public.credit_notes),
+  app.credit_of_adjustment(public.subscription_adjustments, integer),
   app.draft_credit_note(uuid, text, jsonb, date, numeric),
   app.issue_credit_note(uuid),
   app.credit_invoice(uuid, text, jsonb, date, numeric),
@@ -2434,9 +2618,12 @@ grant execute on function
   app.void_invoice(uuid),
   app.protect_issued_document(),
   app.refuse_history_change(),
-  app.creditable_lines(public.invoices),
+  app.creditable_lines(public.invoices, integer),
   app.lines_to_credit(jsonb, jsonb, numeric, text),
-  app.tax_to_credit(public.invoices, jsonb),
+  app.tax_to_credit(public.invoices, jsonb, integer),
+  app.lines_of_credit(public.invoices, jsonb, integer),
+  app.replay_credit_note(public.credit_notes),
+  app.credit_of_adjustment(public.subscription_adjustments, integer),
   app.draft_credit_note(uuid, text, jsonb, date, numeric),
   app.issue_credit_note(uuid),
   app.credit_invoice(uuid, text, jsonb, date, numeric),

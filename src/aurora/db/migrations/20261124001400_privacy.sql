@@ -170,8 +170,18 @@ begin
     name = 'Erased organization', slug = 'erased-' || replace(o.id::text, '-', ''),
     email = 'erased-' || o.id || '@erased.invalid', domain = null, phone = null, address = null, city = null,
     postal_code = null, org_number = null, org_number_unverified = false, vat_number = null,
-    vat_number_unverified = false, billing_email = null, invoice_reference = null, settings = '{}', metadata = '{}'
+    vat_number_unverified = false, billing_email = null, invoice_reference = null, settings = '{}', metadata = '{}',
+    logo_sha256 = null
   where o.id = p_organization_id;
+  -- What law keeps a document for, it keeps whole.
+  delete from public.organization_logos l
+  where l.organization_id = p_organization_id
+    and not exists (
+      select from public.invoices v where v.organization_id = l.organization_id and v.buyer_logo_sha256 = l.sha256
+    )
+    and not exists (
+      select from public.credit_notes c where c.organization_id = l.organization_id and c.buyer_logo_sha256 = l.sha256
+    );
   v_people := app.erase_memberships(v_users, v_auth);
   return jsonb_build_object('keys_revoked', v_keys, 'people', v_people);
 end

@@ -21,9 +21,9 @@ create or replace trigger audit_heads_refuse_truncate before truncate on audit_h
 -- person is erased; the chain, which cannot forget, holds only that it changed.
 select app.audit_table(
   'public.organizations', 'organization',
-  '{name,slug,domain,city,postal_code,country,org_number,org_number_unverified,vat_number,vat_number_unverified,status,trial_ends_at,settings,deleted_at,erased_at}',
+  '{name,slug,domain,city,postal_code,country,org_number,org_number_unverified,vat_number,vat_number_unverified,status,trial_ends_at,settings,logo_sha256,deleted_at,erased_at}',
   p_ignored => '{created_at}',
-  p_verbs => '{erased_at:erased,status:status_changed,deleted_at=null:restored,deleted_at:deleted,settings:settings_changed}',
+  p_verbs => '{erased_at:erased,status:status_changed,deleted_at=null:restored,deleted_at:deleted,settings:settings_changed,logo_sha256:logo_changed}',
   p_owner => 'id'
 );
 select app.audit_table(

@@ -37,6 +37,21 @@ as $$
 $$;
 comment on function app.credit_reason(text, text) is 'What a credit note says of why it was made, in the invoice''s language.';
 
+create or replace function app.credit_of_adjustment(p_adjustment public.subscription_adjustments, p_line integer)
+returns jsonb
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb_build_object(
+    'line', p_line, 'amount', p_adjustment.amount, 'description', p_adjustment.description,
+    'period_start', (p_adjustment.period_start at time zone 'Europe/Oslo')::date,
+    'period_end', greatest((p_adjustment.period_end at time zone 'Europe/Oslo')::date - 1,
+      (p_adjustment.period_start at time zone 'Europe/Oslo')::date),
+    'facts', p_adjustment.facts - 'credit_note_id' || jsonb_build_object('adjustment_id', p_adjustment.id)
+  )
+$$;
+comment on function app.credit_of_adjustment(public.subscription_adjustments, integer) is
+  'What an adjustment asks to be credited of a line of an invoice, as app.credit_invoice() takes it.';
+
 create or replace function app.settle_credit() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -51,12 +66,7 @@ begin
   end if;
   v_note := app.credit_invoice(
     v_charged.invoice_id, app.credit_reason(new.reason, v_charged.language),
-    jsonb_build_array(jsonb_build_object(
-      'line', v_charged.line, 'amount', new.amount, 'description', new.description,
-      'period_start', (new.period_start at time zone 'Europe/Oslo')::date,
-      'period_end', greatest((new.period_end at time zone 'Europe/Oslo')::date - 1, (new.period_start at time zone 'Europe/Oslo')::date),
-      'facts', new.facts || jsonb_build_object('adjustment_id', new.id)
-    ))
+    jsonb_build_array(app.credit_of_adjustment(new, v_charged.line))
   );
   new.billed_at := null;
   new.settled_at := app.now();

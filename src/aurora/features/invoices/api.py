@@ -18,6 +18,7 @@ from aurora.features.invoices import billing_run, impressions_api, preview_api, 
 from aurora.features.invoices.explain_api import router as explain_router
 from aurora.features.invoices.model import Invoice, SalesDocument
 from aurora.features.invoices.reading_api import BILLING_SCOPE, LineOut, TaxOut, actor_of
+from aurora.features.invoices.seller_api import router as seller_router
 from aurora.features.invoices.settling_api import router as settling_router
 from aurora.features.organizations.service import get_organization
 from aurora.integrations.http import NO_STORE, Caller, caller_of, pool_of
@@ -25,6 +26,7 @@ from aurora.integrations.http import NO_STORE, Caller, caller_of, pool_of
 router = APIRouter(tags=["invoices"])
 router.include_router(settling_router)
 router.include_router(explain_router)
+router.include_router(seller_router)
 
 
 class InvoiceOut(BaseModel):

@@ -17,6 +17,7 @@ from aurora.features.invoices import service
 from aurora.features.invoices.billing_run import count_due
 from aurora.features.invoices.billing_run import run_billing as bill
 from aurora.features.invoices.model import BillingRun, BillLine, Invoice, LegalEntity
+from aurora.features.invoices.seller_commands import logo
 from aurora.features.organizations.service import get_organization
 from aurora.integrations.terminal import (
     EXIT_FAILED,
@@ -31,6 +32,7 @@ from aurora.integrations.terminal import (
 
 billing = typer.Typer(help="Billing: from usage to numbered invoices.", no_args_is_help=True)
 invoice = typer.Typer(help="Invoices, and the seller who issues them.", no_args_is_help=True)
+invoice.add_typer(logo, name="logo")
 
 INVOICE_COLUMNS = (
     "invoice_number",

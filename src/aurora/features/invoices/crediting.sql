@@ -1,6 +1,6 @@
 -- Credit notes: what of an invoice can still be credited, and the document that does it.
 
-create or replace function app.creditable_lines(p_invoice public.invoices) returns jsonb
+create or replace function app.creditable_lines(p_invoice public.invoices, p_before integer default null) returns jsonb
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(jsonb_agg(
@@ -12,12 +12,13 @@ as $$
     select (k ->> 'credits_line')::integer as line, sum((k ->> 'amount')::numeric) as credited
     from public.credit_notes n, jsonb_array_elements(n.line_items) k
     where n.organization_id = p_invoice.organization_id and n.invoice_id = p_invoice.id
+      and (p_before is null or n.position < p_before)
     group by 1
   ) c on c.line = (l ->> 'line')::integer
   where (l ->> 'amount')::numeric <> coalesce(c.credited, 0)
 $$;
-comment on function app.creditable_lines(public.invoices) is
-  'The lines of an invoice with the amounts that no credit note took back yet.';
+comment on function app.creditable_lines(public.invoices, integer) is
+  'The lines of an invoice with the amounts that no credit note took back yet, or none of those before a position.';
 
 create or replace function app.lines_to_credit(p_left jsonb, p_lines jsonb, p_amount numeric, p_currency text)
 returns jsonb
@@ -76,7 +77,8 @@ $$;
 comment on function app.lines_to_credit(jsonb, jsonb, numeric, text) is
   'Of what is left of an invoice: everything, the named lines with their amounts, or an amount spread over all of them.';
 
-create or replace function app.tax_to_credit(p_invoice public.invoices, p_lines jsonb) returns jsonb
+create or replace function app.tax_to_credit(p_invoice public.invoices, p_lines jsonb, p_before integer default null)
+returns jsonb
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   -- The credit that takes the last of a category takes the last of its VAT: roundings of parts must not remain.
@@ -95,6 +97,7 @@ as $$
       coalesce(sum((k ->> 'tax_nok')::numeric), 0) as done_nok
     from public.credit_notes c, jsonb_array_elements(c.tax_lines) k
     where c.organization_id = p_invoice.organization_id and c.invoice_id = p_invoice.id
+      and (p_before is null or c.position < p_before)
       and k ->> 'category' = t ->> 'category' and (k ->> 'rate')::numeric = (t ->> 'rate')::numeric
   ) d
   cross join lateral (
@@ -111,7 +114,33 @@ as $$
   ) a
   where a.taxable is not null
 $$;
-comment on function app.tax_to_credit(public.invoices, jsonb) is 'VAT of a credit by category and rate, at the invoice''s rates.';
+comment on function app.tax_to_credit(public.invoices, jsonb, integer) is
+  'VAT of a credit by category and rate, at the invoice''s rates and after the credits before it.';
+
+create or replace function app.lines_of_credit(p_invoice public.invoices, p_asked jsonb, p_before integer default null)
+returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_left constant jsonb := app.creditable_lines(p_invoice, p_before);
+  v_lines jsonb;
+begin
+  if v_left = '[]' then
+    perform app.refuse('credit_exceeds_invoice', 'The whole invoice is credited already.');
+  end if;
+  v_lines := app.lines_to_credit(v_left, p_asked -> 'lines', (p_asked ->> 'amount')::numeric, p_invoice.currency);
+  -- A part of a line is one unit of so much: quantity times price has to be the amount (EHF R120).
+  select jsonb_agg(
+    case when l -> 'amount' = p_invoice.line_items -> ((l ->> 'credits_line')::integer - 1) -> 'amount' then l
+    else l || jsonb_build_object('quantity', sign((l ->> 'amount')::numeric), 'unit', 'unit', 'unit_price',
+      abs((l ->> 'amount')::numeric)) - '{base_quantity,impressions,included}'::text[] end
+    || jsonb_build_object('line', n) order by n
+  ) into v_lines from jsonb_array_elements(v_lines) with ordinality e(l, n);
+  return v_lines;
+end
+$$;
+comment on function app.lines_of_credit(public.invoices, jsonb, integer) is
+  'The lines of a credit note: what was asked for of what is left of its invoice; pure, so that it can be computed anew.';
 
 create or replace function app.draft_credit_note(
   p_invoice_id uuid, p_reason text, p_lines jsonb default null, p_date date default null, p_amount numeric default null
@@ -120,7 +149,8 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_invoice public.invoices;
-  v_left jsonb;
+  v_asked constant jsonb := case when p_lines is null then '{}' else jsonb_build_object('lines', p_lines) end
+    || case when p_amount is null then '{}' else jsonb_build_object('amount', p_amount) end;
   v_lines jsonb;
   v_tax jsonb;
   v_taxable numeric;
@@ -132,18 +162,7 @@ begin
   if not found or v_invoice.status in ('draft', 'void') then
     perform app.refuse('invoice_not_issued', 'Only an issued invoice can be credited.');
   end if;
-  v_left := app.creditable_lines(v_invoice);
-  if v_left = '[]' then
-    perform app.refuse('credit_exceeds_invoice', 'The whole invoice is credited already.');
-  end if;
-  v_lines := app.lines_to_credit(v_left, p_lines, p_amount, v_invoice.currency);
-  -- A part of a line is one unit of so much: quantity times price has to be the amount (EHF R120).
-  select jsonb_agg(
-    case when l -> 'amount' = v_invoice.line_items -> ((l ->> 'credits_line')::integer - 1) -> 'amount' then l
-    else l || jsonb_build_object('quantity', sign((l ->> 'amount')::numeric), 'unit', 'unit', 'unit_price',
-      abs((l ->> 'amount')::numeric)) - '{base_quantity,impressions,included}'::text[] end
-    || jsonb_build_object('line', n) order by n
-  ) into v_lines from jsonb_array_elements(v_lines) with ordinality e(l, n);
+  v_lines := app.lines_of_credit(v_invoice, v_asked);
   v_tax := app.tax_to_credit(v_invoice, v_lines);
   select sum((t ->> 'taxable')::numeric), sum((t ->> 'tax')::numeric) into v_taxable, v_tax_amount
   from jsonb_array_elements(v_tax) t;
@@ -151,13 +170,15 @@ begin
     perform app.refuse('credit_invalid', 'A credit note takes back more than it asks for.');
   end if;
   insert into public.credit_notes (
-    organization_id, invoice_id, legal_entity_id, credit_note_date, reason, period_start, period_end, subtotal,
-    tax_amount, total, currency, tax_amount_nok, exchange_rate, exchange_rate_on, exchange_rate_source, line_items,
-    tax_lines, seller, buyer, language
+    organization_id, invoice_id, legal_entity_id, credit_note_date, reason, position, asked, period_start, period_end,
+    subtotal, tax_amount, total, currency, tax_amount_nok, exchange_rate, exchange_rate_on, exchange_rate_source,
+    line_items, tax_lines, seller, buyer, language
   )
   select v_invoice.organization_id, v_invoice.id, v_invoice.legal_entity_id,
     greatest(coalesce(p_date, (app.now() at time zone 'Europe/Oslo')::date), v_invoice.invoice_date), p_reason,
-    min((l ->> 'period_start')::date), max((l ->> 'period_end')::date), v_taxable, v_tax_amount,
+    (select coalesce(max(c.position), 0) + 1 from public.credit_notes c
+      where c.organization_id = v_invoice.organization_id and c.invoice_id = v_invoice.id),
+    v_asked, min((l ->> 'period_start')::date), max((l ->> 'period_end')::date), v_taxable, v_tax_amount,
     v_taxable + v_tax_amount, v_invoice.currency,
     case when v_invoice.currency = 'NOK' then v_tax_amount
       else (select sum((t ->> 'tax_nok')::numeric) from jsonb_array_elements(v_tax) t) end,

@@ -25,11 +25,20 @@ from aurora.features.invoices.writing import (
     line_of_text,
 )
 from aurora.integrations.pdf import render_pdf, render_pdf_async
+from aurora.integrations.pictures import png_size
 
 TEMPLATE: Final = Path(__file__).parent / "pdf" / "invoice.typ"
 
 MAX_LINES: Final = 1_000
 """Lines on one document; 1,000 long ones take 100 pages, 3 s, and 250 MB."""
+
+LOGO_BOX_MM: Final[Mapping[str, tuple[int, int]]] = MappingProxyType(
+    {"seller_logo": (60, 16), "buyer_logo": (44, 11)}
+)
+"""Width and height that a logo is fitted into."""
+
+MAX_LOGO_UM_PER_PIXEL: Final = 169
+"""A logo of few pixels is printed small rather than coarse: at 150 to the inch (micrometres)."""
 
 _NO_ATTACHMENTS: Final[Mapping[str, bytes]] = MappingProxyType({})
 
@@ -70,6 +79,7 @@ def invoice_pdf(
         invoice_document(invoice, language),
         created_at=_created_at(invoice),
         attachments=attachments,
+        pictures=_logos(invoice),
     )
 
 
@@ -89,6 +99,7 @@ async def invoice_pdf_async(
         invoice_document(invoice, language),
         created_at=_created_at(invoice),
         attachments=attachments,
+        pictures=_logos(invoice),
     )
 
 
@@ -101,7 +112,8 @@ def invoice_document(invoice: Mapping[str, Any], language: Language) -> dict[str
     Args:
         invoice: Snapshot with Decimal amounts and date objects; tax rates in percent;
             `period_end` is the last day itself. Optional keys beyond the snapshot's own:
-            `delivery_place` (str) and `tax_amount_nok` (Decimal, when the currency is another).
+            `delivery_place` (str), `tax_amount_nok` (Decimal, when the currency is another),
+            `seller_logo` and `buyer_logo` (PNG).
         language: nb or en.
 
     Returns:
@@ -128,6 +140,10 @@ def invoice_document(invoice: Mapping[str, Any], language: Language) -> dict[str
         "currency": write.currency,
         "mark": None if mark is None else words[f"{mark}_mark"],
         "mark_word": None if mark is None else words[f"{mark}_word"],
+        "logos": {
+            name: _logo(content, name, invoice[name.removesuffix("_logo")]["name"])
+            for name, content in _logos(invoice).items()
+        },
         "seller": _seller(invoice["seller"], words, write, abroad=abroad),
         "buyer": _buyer(invoice, words, write, abroad=abroad),
         "facts": _facts(invoice, number, words, write),
@@ -137,6 +153,22 @@ def invoice_document(invoice: Mapping[str, Any], language: Language) -> dict[str
         "totals": _totals(invoice, words, write),
         "notes": [str(note) for note in invoice["notes"]],
         "payment": _payment(invoice, words, write),
+    }
+
+
+def _logos(invoice: Mapping[str, Any]) -> dict[str, bytes]:
+    return {name: invoice[name] for name in LOGO_BOX_MM if invoice.get(name)}
+
+
+def _logo(content: bytes, name: str, owner: object) -> dict[str, Any]:
+    """Return how large a logo is printed, in micrometres, and what is read aloud."""
+    width, height = png_size(content)
+    box_width, box_height = LOGO_BOX_MM[name]
+    scale = min(1000 * box_width / width, 1000 * box_height / height, MAX_LOGO_UM_PER_PIXEL)
+    return {
+        "width": round(width * scale),
+        "height": round(height * scale),
+        "alt": line_of_text(owner),
     }
 
 

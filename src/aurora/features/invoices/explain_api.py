@@ -39,14 +39,26 @@ class LineUsageOut(BaseModel):
     period_start: datetime
     period_end: datetime
     billable: int
-    included: int
+    included: int | None
     counted: int
     agrees: bool
     days: list[DayOut]
 
 
+class CreditedLineOut(BaseModel):
+    """The line of an invoice that a line of a credit note takes back; it is explained at `path`."""
+
+    model_config = ConfigDict(from_attributes=True)
+    invoice_number: str
+    line: int
+    description: str
+    amount: Decimal
+    credited: Decimal
+    path: str
+
+
 class LineExplainedOut(BaseModel):
-    """A line and what it was made from; `usage` is null where it is no line of usage."""
+    """A line and what it was made from: the usage, or of a credit note the line it takes back."""
 
     model_config = ConfigDict(from_attributes=True)
     document_id: UUID
@@ -62,6 +74,7 @@ class LineExplainedOut(BaseModel):
     period_start: date
     period_end: date
     facts: dict[str, Any]
+    credits: CreditedLineOut | None
     usage: LineUsageOut | None
 
 

@@ -15,7 +15,7 @@ from aurora.features.invoices.explaining import (
     Replay,
     explain_line,
     replay_all,
-    replay_invoice,
+    replay_document,
 )
 from aurora.features.invoices.service import get_document
 from aurora.integrations.terminal import EXIT_FAILED, JsonOption, err, failing_clearly, run, show
@@ -26,9 +26,9 @@ MAX_DIFFERING_SHOWN = 1_000
 
 
 class ReplayUnclear(Invalid):
-    """Neither one invoice is named nor all of them, or both."""
+    """Neither one document is named nor all of them, or both."""
 
-    code, title = "replay_unclear", "Name one invoice, or use --all"
+    code, title = "replay_unclear", "Name one document, or use --all"
 
 
 @invoice.command("explain")
@@ -53,6 +53,10 @@ def explain(
     for each in found:
         columns = ("line", "kind", "description", "quantity", "unit", "unit_price", "amount")
         show([each], json=False, columns=columns)
+        if each.credits is not None:
+            show(
+                [each.credits], json=False, columns=("invoice_number", "line", "amount", "credited")
+            )
         if each.usage is not None:
             show([each.usage], json=False, columns=("billable", "included", "counted", "agrees"))
             show(each.usage.days, json=False, columns=("day", "billable", "events_path"))
@@ -62,12 +66,12 @@ def explain(
 def replay(
     ctx: typer.Context,
     number: Annotated[
-        str | None, typer.Argument(help="The invoice's number, as printed on it.")
+        str | None, typer.Argument(help="The document's number, as printed on it.")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every issued invoice.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every issued document.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Compute issued invoices anew from the stored facts; exit 1 where a figure differs."""
+    """Compute issued documents anew from the stored facts; exit 1 where a figure differs."""
     with failing_clearly():
         if (number is None) is not every:
             raise ReplayUnclear
@@ -75,18 +79,18 @@ def replay(
     async def work(pool: Pool) -> tuple[int, int, list[Replay]]:
         if number is not None:
             async with transaction(pool, PLATFORM, read_only=True) as conn:
-                one = await replay_invoice(conn, number)
+                one = await replay_document(conn, number)
             return 1, int(not one.matches), [one]
         return await _counted(replay_all(pool), quiet=json)
 
     replayed, differing, shown = run(ctx, work)
     if json:
-        show({"replayed": replayed, "differing": differing, "invoices": shown}, json=True)
+        show({"replayed": replayed, "differing": differing, "documents": shown}, json=True)
     else:
         for each in shown:
             show(each.differences, json=False, columns=("line", "field", "issued", "replayed"))
             verdict = "the same bytes" if each.matches else "differs"
-            err.print(f"{each.invoice_number}: {verdict}")
+            err.print(f"{each.number}: {verdict}")
         err.print(f"{replayed} replayed, {differing} differ")
     if differing:
         raise typer.Exit(EXIT_FAILED)

@@ -16,11 +16,11 @@ from aurora.core.errors import NotFound
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, Connection, transaction
 from aurora.features.invoices import store
-from aurora.features.invoices.model import InvoiceNotFound, LineItem, Replayed
+from aurora.features.invoices.model import InvoiceNotFound, LineItem, Replayed, SalesDocument
 from aurora.features.invoices.service import get_document
 
 REPLAYED_AT_ONCE: Final = 50
-"""Invoices of one read-only transaction of a replay of all."""
+"""Documents of one read-only transaction of a replay of all."""
 
 
 class InvoiceLineNotFound(NotFound):
@@ -52,6 +52,7 @@ class LineUsage:
         period_start: The first moment counted.
         period_end: The first moment not counted.
         billable: Billable impressions as the line says.
+        included: None where the line corrects a month, and is the difference alone.
         counted: The same, counted now from the hours that are kept.
         agrees: Whether both are the same number.
     """
@@ -59,10 +60,28 @@ class LineUsage:
     period_start: datetime
     period_end: datetime
     billable: int
-    included: int
+    included: int | None
     counted: int
     agrees: bool
     days: list[DayOfUsage]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditedLine:
+    """The line of an invoice that a line of a credit note takes back, or a part of it.
+
+    Attributes:
+        amount: Of that line, in major units without VAT.
+        credited: Of it, by all credit notes together.
+        path: Where it is explained, over HTTP.
+    """
+
+    invoice_number: str
+    line: int
+    description: str
+    amount: Decimal
+    credited: Decimal
+    path: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +89,7 @@ class LineExplained:
     """One line of an issued document and what it was made from; amounts in major units.
 
     Attributes:
+        credits: For lines of credit notes; None on an invoice.
         usage: For lines of usage; None for fees, discounts, and lines that somebody wrote.
     """
 
@@ -86,6 +106,7 @@ class LineExplained:
     period_start: date
     period_end: date
     facts: dict[str, Any]
+    credits: CreditedLine | None
     usage: LineUsage | None
 
 
@@ -101,9 +122,9 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """An issued invoice beside what the stored facts give now."""
+    """An issued invoice or credit note beside what the stored facts give now."""
 
-    invoice_number: str
+    number: str
     organization_id: UUID
     kind: str
     matches: bool
@@ -135,41 +156,76 @@ async def explain_line(conn: Connection, which: UUID | str, line: int) -> LineEx
         period_start=found.period_start,
         period_end=found.period_end,
         facts=found.facts,
+        credits=await _credited_by(conn, document, found),
         usage=await _usage_of(conn, document.organization_id, found),
     )
 
 
-async def replay_invoice(conn: Connection, which: str) -> Replay:
-    """Compute an issued invoice anew from the stored facts and compare it byte for byte.
+async def replay_document(conn: Connection, which: str) -> Replay:
+    """Compute an issued invoice or credit note anew from the facts, and compare it byte for byte.
 
     Lines of a subscription come from the terms, the usage, the changes, and the coupons as they
     are stored now; lines that somebody wrote from their quantities and prices. VAT comes from the
     lines, the parties on the document, and the dated rates. Usage that arrived after the invoice
     is a difference too: it is what the next adjustment is about.
 
+    A credit note comes from its invoice, the credit notes before it, and what was asked for, which
+    for a change of a subscription is the change itself.
+
     Raises:
-        InvoiceNotFound: There is no issued invoice with that number.
+        InvoiceNotFound: There is no issued document with that number.
     """
     document = await get_document(conn, which)
-    rows = await store.list_replayed(conn, after=None, limit=1, invoice_id=document.id)
+    if document.kind == "credit_note":
+        rows = await store.list_replayed_credit_notes(
+            conn, after=None, limit=1, credit_note_id=document.id
+        )
+    else:
+        rows = await store.list_replayed(conn, after=None, limit=1, invoice_id=document.id)
     if not rows:
-        raise InvoiceNotFound("Only invoices are replayed: a credit note follows its invoice.")
+        raise InvoiceNotFound("Only what was issued is replayed.")
     return _compared(rows[0])
 
 
 async def replay_all(pool: Pool) -> AsyncIterator[Replay]:
-    """Replay every issued invoice, by its id."""
-    after: UUID | None = None
-    while True:
-        async with transaction(pool, PLATFORM, read_only=True) as conn:
-            rows = await store.list_replayed(
-                conn, after=after, limit=REPLAYED_AT_ONCE, invoice_id=None
-            )
-        for row in rows:
-            yield _compared(row)
-        if len(rows) < REPLAYED_AT_ONCE:
-            return
-        after = rows[-1].id
+    """Replay every issued invoice, and then every issued credit note, by their ids."""
+
+    async def invoices(conn: Connection, after: UUID | None) -> list[Replayed]:
+        return await store.list_replayed(conn, after=after, limit=REPLAYED_AT_ONCE, invoice_id=None)
+
+    async def credit_notes(conn: Connection, after: UUID | None) -> list[Replayed]:
+        return await store.list_replayed_credit_notes(
+            conn, after=after, limit=REPLAYED_AT_ONCE, credit_note_id=None
+        )
+
+    for page_of in (invoices, credit_notes):
+        after: UUID | None = None
+        while True:
+            async with transaction(pool, PLATFORM, read_only=True) as conn:
+                rows = await page_of(conn, after)
+            for row in rows:
+                yield _compared(row)
+            if len(rows) < REPLAYED_AT_ONCE:
+                break
+            after = rows[-1].id
+
+
+async def _credited_by(
+    conn: Connection, document: SalesDocument, line: LineItem
+) -> CreditedLine | None:
+    if line.credits_line is None or document.credited_number is None:
+        return None
+    invoice = await get_document(conn, document.credited_number)
+    credited = await store.get_credited(conn, invoice.id, line.credits_line)
+    charged = invoice.line_items[line.credits_line - 1]
+    return CreditedLine(
+        invoice_number=document.credited_number,
+        line=line.credits_line,
+        description=charged.description,
+        amount=charged.amount,
+        credited=credited,
+        path=f"/v1/invoices/{invoice.id}/lines/{line.credits_line}/usage",
+    )
 
 
 async def _usage_of(conn: Connection, organization_id: UUID, line: LineItem) -> LineUsage | None:
@@ -184,7 +240,7 @@ async def _usage_of(conn: Connection, organization_id: UUID, line: LineItem) -> 
         period_start=start,
         period_end=end,
         billable=usage["billable"],
-        included=usage["included"],
+        included=usage.get("included"),
         counted=counted,
         agrees=counted == usage["billable"],
         days=[
@@ -201,7 +257,7 @@ async def _usage_of(conn: Connection, organization_id: UUID, line: LineItem) -> 
 def _compared(row: Replayed) -> Replay:
     differences = [] if row.issued == row.replayed else _differences(row.issued, row.replayed)
     return Replay(
-        invoice_number=row.invoice_number,
+        number=row.number,
         organization_id=row.organization_id,
         kind=row.kind,
         matches=row.issued == row.replayed,

@@ -13,7 +13,10 @@ Document = TypeVar("Document")
 
 
 class LineItem(msgspec.Struct, frozen=True, kw_only=True):
-    """One line; amounts in major units, `period_end` is the last day, included."""
+    """One line; amounts in major units, `period_end` is the last day, included.
+
+    `credits_line` is of a credit note: which line of its invoice it takes back, from 1.
+    """
 
     description: str
     kind: str
@@ -29,6 +32,7 @@ class LineItem(msgspec.Struct, frozen=True, kw_only=True):
     included: int | None = None
     base_quantity: Decimal = Decimal(1)
     facts: dict[str, Any] = {}
+    credits_line: int | None = None
 
 
 class TaxLine(msgspec.Struct, frozen=True, kw_only=True):

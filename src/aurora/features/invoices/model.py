@@ -19,6 +19,7 @@ from aurora.features.invoices.runs import FailedBill as FailedBill  # noqa: PLC0
 from aurora.features.invoices.runs import IssuedInvoice as IssuedInvoice  # noqa: PLC0414
 from aurora.features.invoices.sales_document import DocumentRow as DocumentRow  # noqa: PLC0414
 from aurora.features.invoices.sales_document import SalesDocument as SalesDocument  # noqa: PLC0414
+from aurora.features.organizations.model import Logo as Logo  # noqa: PLC0414 - the seller's is one
 
 MonthKind = Literal["billing_period", "calendar_month"]
 InvoiceStatus = Literal["draft", "issued", "sent", "paid", "credited", "overdue", "void"]
@@ -81,11 +82,11 @@ class DayFigure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """An issued invoice as it is and as the stored facts give it now, both as canonical JSON."""
+    """An issued document as it is and as the stored facts give it now, both as canonical JSON."""
 
     id: UUID
     organization_id: UUID
-    invoice_number: str
+    number: str
     kind: str
     issued: str
     replayed: str

@@ -162,7 +162,8 @@ declare
   -- What happens to a document moves; the document does not. Generated columns are not computed yet.
   v_movable constant text[] := array[
     'status', 'sent_at', 'paid_at', 'payment_method', 'stripe_invoice_id', 'pdf_url', 'metadata', 'updated_at',
-    'amount_credited', 'amount_settled', 'amount_allocated', 'amount_due', 'amount_open'
+    'amount_credited', 'amount_settled', 'amount_allocated', 'amount_due', 'amount_open', 'seller_logo_sha256',
+    'buyer_logo_sha256'
   ];
 begin
   if old.status in ('draft', 'void') then
@@ -209,13 +210,13 @@ create or replace trigger legal_entities_touch_updated_at before update on legal
 select app.audit_table(
   'public.invoices', 'invoice',
   '{organization_id,subscription_id,legal_entity_id,kind,invoice_number,invoice_date,due_date,issued_at,sent_at,kid,period_start,period_end,billed_at,subtotal,tax_rate,tax_amount,total,currency,tax_amount_nok,exchange_rate,status,paid_at,stripe_invoice_id,payment_method,amount_credited,amount_settled}',
-  p_ignored => '{created_at,amount_due}',
+  p_ignored => '{created_at,amount_due,seller_logo_sha256,buyer_logo_sha256}',
   p_verbs => '{insert=invoice_number:issued,insert:drafted,invoice_number:issued,status=paid:paid,status=credited:credited,status=sent:sent,status=overdue:overdue,status=void:voided,amount_settled:settled}'
 );
 select app.audit_table(
   'public.credit_notes', 'credit_note',
   '{organization_id,invoice_id,legal_entity_id,credit_note_number,credit_note_date,issued_at,sent_at,reason,period_start,period_end,subtotal,tax_amount,total,currency,tax_amount_nok,exchange_rate,status,amount_allocated}',
-  p_ignored => '{created_at,amount_open}',
+  p_ignored => '{created_at,amount_open,seller_logo_sha256,buyer_logo_sha256}',
   p_verbs => '{insert:drafted,credit_note_number:issued,status=sent:sent,amount_allocated:allocated}'
 );
 select app.audit_table(
@@ -231,8 +232,8 @@ select app.audit_table(
 );
 select app.audit_table(
   'public.legal_entities', 'seller',
-  '{is_specimen,name,org_number,vat_registered,in_business_register,address,postal_code,city,country,email,phone,website,bank_account,iban,bic,time_zone,invoice_prefix,credit_note_prefix,payment_days}',
-  p_ignored => '{created_at}', p_owner => ''
+  '{is_specimen,name,org_number,vat_registered,in_business_register,address,postal_code,city,country,email,phone,website,bank_account,iban,bic,time_zone,invoice_prefix,credit_note_prefix,payment_days,logo_sha256}',
+  p_ignored => '{created_at}', p_verbs => '{logo_sha256:logo_changed}', p_owner => ''
 );
 
 -- Until the real seller is entered there is a specimen, and its documents say so in large letters.

@@ -161,15 +161,21 @@ limit :limit;
 select i.id, i.organization_id, 'invoice' as kind, i.invoice_number as number, i.status, i.invoice_date as issued_on,
   i.due_date as due_on, i.issued_at, i.kid, null::text as credited_number, null::date as credited_on,
   i.period_start, i.period_end, i.subtotal, i.tax_amount, i.total, i.currency, i.tax_amount_nok, i.line_items::text
-  as line_items, i.tax_lines::text as tax_lines, i.seller, i.buyer, i.notes, i.language
+  as line_items, i.tax_lines::text as tax_lines, i.seller, i.buyer, i.notes, i.language,
+  s.content as seller_logo, b.content as buyer_logo
 from invoices i
+  left join seller_logos s on s.legal_entity_id = i.legal_entity_id and s.sha256 = i.seller_logo_sha256
+  left join organization_logos b on b.organization_id = i.organization_id and b.sha256 = i.buyer_logo_sha256
 where i.id = :document_id::uuid
 union all
 select c.id, c.organization_id, 'credit_note', c.credit_note_number, c.status, c.credit_note_date,
   null, c.issued_at, null, i.invoice_number, i.invoice_date,
   c.period_start, c.period_end, c.subtotal, c.tax_amount, c.total, c.currency, c.tax_amount_nok, c.line_items::text,
-  c.tax_lines::text, c.seller, c.buyer, jsonb_build_array(c.reason), c.language
+  c.tax_lines::text, c.seller, c.buyer, jsonb_build_array(c.reason), c.language,
+  s.content, b.content
 from credit_notes c join invoices i on (i.organization_id, i.id) = (c.organization_id, c.invoice_id)
+  left join seller_logos s on s.legal_entity_id = c.legal_entity_id and s.sha256 = c.seller_logo_sha256
+  left join organization_logos b on b.organization_id = c.organization_id and b.sha256 = c.buyer_logo_sha256
 where c.id = :document_id::uuid;
 
 -- name: find_document_by_number -> DocumentRow
@@ -177,22 +183,29 @@ where c.id = :document_id::uuid;
 select i.id, i.organization_id, 'invoice' as kind, i.invoice_number as number, i.status, i.invoice_date as issued_on,
   i.due_date as due_on, i.issued_at, i.kid, null::text as credited_number, null::date as credited_on,
   i.period_start, i.period_end, i.subtotal, i.tax_amount, i.total, i.currency, i.tax_amount_nok, i.line_items::text
-  as line_items, i.tax_lines::text as tax_lines, i.seller, i.buyer, i.notes, i.language
+  as line_items, i.tax_lines::text as tax_lines, i.seller, i.buyer, i.notes, i.language,
+  s.content as seller_logo, b.content as buyer_logo
 from invoices i
+  left join seller_logos s on s.legal_entity_id = i.legal_entity_id and s.sha256 = i.seller_logo_sha256
+  left join organization_logos b on b.organization_id = i.organization_id and b.sha256 = i.buyer_logo_sha256
 where i.invoice_number = :number
 union all
 select c.id, c.organization_id, 'credit_note', c.credit_note_number, c.status, c.credit_note_date,
   null, c.issued_at, null, i.invoice_number, i.invoice_date,
   c.period_start, c.period_end, c.subtotal, c.tax_amount, c.total, c.currency, c.tax_amount_nok, c.line_items::text,
-  c.tax_lines::text, c.seller, c.buyer, jsonb_build_array(c.reason), c.language
+  c.tax_lines::text, c.seller, c.buyer, jsonb_build_array(c.reason), c.language,
+  s.content, b.content
 from credit_notes c join invoices i on (i.organization_id, i.id) = (c.organization_id, c.invoice_id)
+  left join seller_logos s on s.legal_entity_id = c.legal_entity_id and s.sha256 = c.seller_logo_sha256
+  left join organization_logos b on b.organization_id = c.organization_id and b.sha256 = c.buyer_logo_sha256
 where c.credit_note_number = :number;
 
 -- name: list_replayed_invoices -> Replayed
 -- Issued invoices as they are, and as the stored facts give them now; each as the text of one JSON structure.
-select i.id, i.organization_id, i.invoice_number, i.kind,
+select i.id, i.organization_id, i.invoice_number as number, i.kind,
   jsonb_build_object('lines', i.line_items, 'taxes', i.tax_lines, 'subtotal', i.subtotal, 'tax_amount', i.tax_amount,
-    'total', i.total, 'tax_amount_nok', i.tax_amount_nok)::text as issued,
+    'total', i.total, 'tax_amount_nok', i.tax_amount_nok, 'amount_credited', i.amount_credited,
+    'amount_settled', i.amount_settled)::text as issued,
   app.replay_invoice(i)::text as replayed
 from invoices i
 where i.invoice_number is not null
@@ -200,6 +213,28 @@ where i.invoice_number is not null
   and (:after::uuid is null or i.id > :after::uuid)
 order by i.id
 limit :limit;
+
+-- name: list_replayed_credit_notes -> Replayed
+-- Issued credit notes as they are, and as the stored facts give them now; each as the text of one JSON structure.
+select c.id, c.organization_id, c.credit_note_number as number, 'credit_note' as kind,
+  jsonb_build_object('lines', c.line_items, 'taxes', c.tax_lines, 'subtotal', c.subtotal, 'tax_amount', c.tax_amount,
+    'total', c.total, 'tax_amount_nok', c.tax_amount_nok, 'period_start', c.period_start, 'period_end', c.period_end,
+    'currency', c.currency, 'exchange_rate', c.exchange_rate, 'language', c.language, 'seller', c.seller,
+    'buyer', c.buyer, 'amount_allocated', c.amount_allocated)::text as issued,
+  app.replay_credit_note(c)::text as replayed
+from credit_notes c
+where c.credit_note_number is not null
+  and (:credit_note_id::uuid is null or c.id = :credit_note_id::uuid)
+  and (:after::uuid is null or c.id > :after::uuid)
+order by c.id
+limit :limit;
+
+-- name: get_credited
+-- What all issued credit notes took back of a line of an invoice, without VAT.
+select coalesce(sum((l ->> 'amount')::numeric), 0)
+from credit_notes c cross join lateral jsonb_array_elements(c.line_items) l
+where c.invoice_id = :invoice_id::uuid and c.credit_note_number is not null
+  and (l ->> 'credits_line')::integer = :line::integer;
 
 -- name: list_billable_days -> DayFigure
 -- Billable impressions of [first, until) by UTC day, the days without any left out.
@@ -221,3 +256,13 @@ from app.monthly_impressions(:organization_id::uuid, :by, :before::timestamptz, 
 select organization_id, slug, plan_id, currency, months, billable, fee + usage as paid, new_fee + new_usage as would_pay,
   new_fee + new_usage - fee - usage as difference, fee, usage, new_fee, new_usage
 from app.simulate_plan(:plan_id, :overrides::jsonb, :months, :on_plan, :organization_id::uuid);
+
+-- name: set_seller_logo
+-- Gives a seller a logo, or none; what no document shows is removed. Returns the digest.
+select app.set_seller_logo(:legal_entity_id, :content::bytea, :width::integer, :height::integer);
+
+-- name: find_seller_logo -> Logo
+-- The logo of a seller as it is now.
+select l.sha256, l.width, l.height, l.content
+from legal_entities e join seller_logos l on l.legal_entity_id = e.id and l.sha256 = e.logo_sha256
+where e.id = :legal_entity_id;

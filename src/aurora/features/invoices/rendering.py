@@ -32,6 +32,8 @@ def printed(document: SalesDocument, language: Language) -> dict[str, Any]:
             "tax_amount_nok",
             "seller",
             "buyer",
+            "seller_logo",
+            "buyer_logo",
         )
     }
     snapshot["invoice_number"] = document.number

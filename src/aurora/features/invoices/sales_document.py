@@ -21,6 +21,8 @@ class SalesDocument:
         tax_amount_nok: VAT in NOK, whatever the currency; None where none is owed.
         notes: Text, or mappings of a language to it.
         language: In which it was issued: nb or en.
+        seller_logo: The PNG whose digest the snapshot of the seller names.
+        buyer_logo: The PNG whose digest the snapshot of the buyer names.
     """
 
     id: UUID
@@ -47,6 +49,8 @@ class SalesDocument:
     buyer: dict[str, Any]
     notes: list[str | dict[str, str]]
     language: Language
+    seller_logo: bytes | None
+    buyer_logo: bytes | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

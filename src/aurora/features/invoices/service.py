@@ -22,6 +22,8 @@ from aurora.features.invoices.model import (
     SellerMissing,
 )
 from aurora.features.invoices.rendering import attachments_of, ehf_of, printed
+from aurora.features.organizations.model import Logo, LogoNotFound
+from aurora.integrations.pictures import Picture
 
 DEFAULT_SELLER = "default"
 DELIVER_BATCH = 500
@@ -142,3 +144,31 @@ async def enter_seller(conn: Connection, **changes: object) -> LegalEntity:
     fields["legal_entity_id"] = fields.pop("id")
     del fields["is_specimen"]
     return await store.update_legal_entity(conn, **fields)
+
+
+async def set_seller_logo(conn: Connection, picture: Picture | None) -> str | None:
+    """Give the seller a logo, or none; documents that were made keep the one they show.
+
+    Args:
+        conn: An open transaction of the platform.
+        picture: What `aurora.features.organizations.logos.draw_logo` returned.
+
+    Returns:
+        The SHA-256 by which documents name it.
+
+    Raises:
+        SellerMissing: Nobody is entered.
+    """
+    return await store.set_seller_logo(conn, DEFAULT_SELLER, picture)
+
+
+async def get_seller_logo(conn: Connection) -> Logo:
+    """Return the logo that the seller has now.
+
+    Raises:
+        LogoNotFound: None is set.
+    """
+    found = await store.find_seller_logo(conn, DEFAULT_SELLER)
+    if found is None:
+        raise LogoNotFound
+    return found

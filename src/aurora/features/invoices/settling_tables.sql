@@ -13,6 +13,8 @@ create table credit_notes (
   issued_at timestamptz,
   sent_at timestamptz,
   reason text not null,
+  position integer not null,
+  asked jsonb not null,
 
   period_start date not null,
   period_end date not null,
@@ -30,6 +32,9 @@ create table credit_notes (
   tax_lines jsonb not null,
   seller jsonb not null,
   buyer jsonb not null,
+  -- What the snapshots name is kept by PostgreSQL itself.
+  seller_logo_sha256 text generated always as (seller ->> 'logo_sha256') stored,
+  buyer_logo_sha256 text generated always as (buyer ->> 'logo_sha256') stored,
   language text not null default 'nb',
 
   status text not null default 'draft',
@@ -39,8 +44,14 @@ create table credit_notes (
 
   constraint credit_notes_number_key unique (credit_note_number),
   constraint credit_notes_organization_id_id_key unique (organization_id, id),
+  constraint credit_notes_position_key unique (organization_id, invoice_id, position),
+  constraint credit_notes_asked_check check (jsonb_typeof(asked) = 'object' and asked - '{lines,amount}'::text[] = '{}'),
   constraint credit_notes_invoice_fkey foreign key (organization_id, invoice_id)
     references invoices (organization_id, id) on delete restrict,
+  constraint credit_notes_seller_logo_fkey foreign key (legal_entity_id, seller_logo_sha256)
+    references seller_logos (legal_entity_id, sha256) on delete restrict,
+  constraint credit_notes_buyer_logo_fkey foreign key (organization_id, buyer_logo_sha256)
+    references organization_logos (organization_id, sha256) on delete restrict,
   constraint credit_notes_number_check
     check ((status = 'draft') = (credit_note_number is null) and (credit_note_number is null) = (issued_at is null)),
   constraint credit_notes_status_check check (status in ('draft', 'issued', 'sent')),
@@ -52,8 +63,11 @@ create table credit_notes (
   constraint credit_notes_allocated_check check (amount_allocated between 0 and total),
   constraint credit_notes_metadata_check check (jsonb_typeof(metadata) = 'object')
 );
-create index credit_notes_invoice_idx on credit_notes (organization_id, invoice_id);
 create index credit_notes_organization_id_created_at_idx on credit_notes (organization_id, created_at desc, id desc);
+create index credit_notes_seller_logo_idx on credit_notes (legal_entity_id, seller_logo_sha256)
+  where seller_logo_sha256 is not null;
+create index credit_notes_buyer_logo_idx on credit_notes (organization_id, buyer_logo_sha256)
+  where buyer_logo_sha256 is not null;
 create index credit_notes_legal_entity_id_idx on credit_notes (legal_entity_id);
 -- What is still owed to a customer; empty for most, so asking at every issue costs nothing.
 create index credit_notes_open_idx on credit_notes (organization_id) where amount_allocated < total;
@@ -61,6 +75,9 @@ create index credit_notes_issued_at_idx on credit_notes (issued_at) where status
 alter table credit_notes enable row level security;
 comment on table credit_notes is
   'Corrections of issued invoices, with a number of their own; amounts are positive. Never changed, never deleted.';
+
+comment on column credit_notes.position is 'Which one of its invoice, from 1: what came before it was not there to be credited.';
+comment on column credit_notes.asked is 'What was asked for: lines, an amount without VAT, or (empty) all that was left; from it the lines are computed anew.';
 
 create table payments (
   id uuid primary key default gen_random_uuid(),

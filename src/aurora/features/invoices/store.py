@@ -31,12 +31,14 @@ from aurora.features.invoices.model import (
     Invoice,
     InvoiceRow,
     LegalEntity,
+    Logo,
     MonthKind,
     Payment,
     Replayed,
     SalesDocument,
     SimulatedCustomer,
 )
+from aurora.integrations.pictures import Picture
 
 QUERIES = load_queries(__package__)
 
@@ -129,6 +131,28 @@ async def list_replayed(
         limit=limit,
         invoice_id=invoice_id,
     )
+
+
+async def list_replayed_credit_notes(
+    conn: Connection, *, after: UUID | None, limit: int, credit_note_id: UUID | None
+) -> list[Replayed]:
+    """Return issued credit notes beside what the stored facts give now, by id; or one of them."""
+    return await fetch_all(
+        conn,
+        QUERIES["list_replayed_credit_notes"],
+        Replayed,
+        after=after,
+        limit=limit,
+        credit_note_id=credit_note_id,
+    )
+
+
+async def get_credited(conn: Connection, invoice_id: UUID, line: int) -> Decimal:
+    """Return what credit notes took back of a line, without VAT."""
+    credited: Decimal = await fetch_value(
+        conn, QUERIES["get_credited"], invoice_id=invoice_id, line=line
+    )
+    return credited
 
 
 async def list_billable_days(
@@ -336,3 +360,25 @@ async def simulate_plan(
     """Return what each customer paid and would have paid; fields are those of the query."""
     query = QUERIES["simulate_plan"]
     return await fetch_all(conn, query, SimulatedCustomer, overrides=Jsonb(overrides), **fields)
+
+
+async def set_seller_logo(
+    conn: Connection, legal_entity_id: str, picture: Picture | None
+) -> str | None:
+    """Give a seller a logo, or none; return the digest."""
+    digest: str | None = await fetch_value(
+        conn,
+        QUERIES["set_seller_logo"],
+        legal_entity_id=legal_entity_id,
+        content=None if picture is None else picture.content,
+        width=None if picture is None else picture.width,
+        height=None if picture is None else picture.height,
+    )
+    return digest
+
+
+async def find_seller_logo(conn: Connection, legal_entity_id: str) -> Logo | None:
+    """Return the logo of a seller as it is now."""
+    return await fetch_optional(
+        conn, QUERIES["find_seller_logo"], Logo, legal_entity_id=legal_entity_id
+    )

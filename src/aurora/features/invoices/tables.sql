@@ -24,13 +24,12 @@ create table legal_entities (
   invoice_prefix text not null default 'INV',
   credit_note_prefix text not null default 'CN',
   payment_days integer not null default 14,
-  logo text,
+  logo_sha256 text,
 
   -- Two sellers with one prefix would give out the same numbers.
   constraint legal_entities_invoice_prefix_key unique (invoice_prefix),
   constraint legal_entities_credit_note_prefix_key unique (credit_note_prefix),
   constraint legal_entities_credit_note_prefix_check check (credit_note_prefix ~ '^[A-Z]{1,10}$'),
-  constraint legal_entities_logo_check check (logo ~ '^[A-Za-z0-9+/]+={0,2}$' and length(logo) <= 400000),
   constraint legal_entities_id_check check (id ~ '^[a-z][a-z0-9_]{0,62}$'),
   constraint legal_entities_country_check check (country ~ '^[A-Z]{2}$'),
   constraint legal_entities_email_check check (app.is_email(email)),
@@ -41,8 +40,27 @@ alter table legal_entities enable row level security;
 comment on table legal_entities is 'Who sells and issues invoices: what the law wants printed, and how numbers look.';
 comment on column legal_entities.credit_note_prefix is
   'The series of credit notes; the invoices'' prefix puts both in one series, for both take from the same counter.';
-comment on column legal_entities.logo is 'PNG or SVG in base64: it stands on every document, so it is kept with its seller.';
+comment on column legal_entities.logo_sha256 is 'The logo of now, which the next documents show.';
 comment on column legal_entities.is_specimen is 'True until the real seller is entered; its documents are marked as specimens.';
+
+create table seller_logos (
+  legal_entity_id text not null references legal_entities (id) on delete restrict,
+  sha256 text not null,
+  created_at timestamptz not null default app.now(),
+  width integer not null,
+  height integer not null,
+  content bytea not null,
+  constraint seller_logos_pkey primary key (legal_entity_id, sha256),
+  -- The name is the content, so a row can be added and removed, and never become another picture.
+  constraint seller_logos_sha256_check check (sha256 = encode(sha256(content), 'hex')),
+  constraint seller_logos_content_check check (octet_length(content) between 1 and 2000000),
+  constraint seller_logos_size_check check (width between 1 and 2000 and height between 1 and 2000)
+);
+alter table legal_entities add constraint legal_entities_logo_fkey
+  foreign key (id, logo_sha256) references seller_logos (legal_entity_id, sha256) on delete restrict;
+alter table seller_logos enable row level security;
+comment on table seller_logos is
+  'Logos of sellers as PNG, drawn anew when they were set. One that a document shows is kept as long as the document.';
 
 create table invoice_counters (
   legal_entity_id text not null references legal_entities (id) on delete restrict,
@@ -90,6 +108,9 @@ create table invoices (
   tax_lines jsonb not null default '[]',
   seller jsonb not null default '{}',
   buyer jsonb not null default '{}',
+  -- What the snapshots name is kept by PostgreSQL itself.
+  seller_logo_sha256 text generated always as (seller ->> 'logo_sha256') stored,
+  buyer_logo_sha256 text generated always as (buyer ->> 'logo_sha256') stored,
   terms jsonb not null default '{}',
   notes jsonb not null default '[]',
   language text not null default 'nb',
@@ -111,6 +132,10 @@ create table invoices (
   constraint invoices_stripe_invoice_id_key unique (stripe_invoice_id),
   constraint invoices_subscription_fkey foreign key (organization_id, subscription_id)
     references subscriptions (organization_id, id) on delete restrict,
+  constraint invoices_seller_logo_fkey foreign key (legal_entity_id, seller_logo_sha256)
+    references seller_logos (legal_entity_id, sha256) on delete restrict,
+  constraint invoices_buyer_logo_fkey foreign key (organization_id, buyer_logo_sha256)
+    references organization_logos (organization_id, sha256) on delete restrict,
   constraint invoices_kind_check check (kind in ('subscription', 'manual')),
   constraint invoices_number_check
     check ((status in ('draft', 'void')) = (invoice_number is null) and (invoice_number is null) = (issued_at is null)),
@@ -142,6 +167,8 @@ create unique index invoices_subscription_billed_key on invoices (
 create index invoices_organization_id_created_at_idx on invoices (organization_id, created_at desc, id desc);
 create index invoices_subscription_idx on invoices (organization_id, subscription_id);
 create index invoices_legal_entity_id_idx on invoices (legal_entity_id);
+create index invoices_seller_logo_idx on invoices (legal_entity_id, seller_logo_sha256) where seller_logo_sha256 is not null;
+create index invoices_buyer_logo_idx on invoices (organization_id, buyer_logo_sha256) where buyer_logo_sha256 is not null;
 create index invoices_due_date_idx on invoices (due_date) where status in ('issued', 'sent');
 alter table invoices enable row level security;
 comment on table invoices is 'Sales documents. A draft has no number; an issued one is never changed and never deleted.';

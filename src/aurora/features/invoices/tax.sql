@@ -46,7 +46,8 @@ as $$
     'order_reference', b.order_reference,
     'vat_area', coalesce(b.vat_area, case o.country when 'NO' then 'mainland' when 'SJ' then 'svalbard' else 'abroad' end),
     'vat_treatment', coalesce(b.vat_treatment, 'standard'), 'exemption_reason', b.exemption_reason,
-    'einvoice', coalesce(b.einvoice, 'when_possible'), 'customer_number', left(o.id::text, 8)
+    'einvoice', coalesce(b.einvoice, 'when_possible'), 'customer_number', left(o.id::text, 8),
+    'logo_sha256', o.logo_sha256
   ))
   from public.organizations o left join public.billing_profiles b on b.organization_id = o.id
   where o.id = p_organization_id
@@ -56,11 +57,11 @@ comment on function app.buyer_snapshot(uuid) is 'Who buys, as it stands now: wha
 create or replace function app.seller_snapshot(p_seller public.legal_entities) returns jsonb
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  -- The logo stands once in the seller's row; a copy on every invoice would be most of the database.
+  -- A logo is named; a copy on every invoice would be most of the database.
   select jsonb_strip_nulls(
     to_jsonb(p_seller)
-    - '{id,created_at,updated_at,time_zone,invoice_prefix,credit_note_prefix,payment_days,logo}'::text[]
-  ) || jsonb_build_object('logo_sha256', encode(sha256(p_seller.logo::bytea), 'hex'))
+    - '{id,created_at,updated_at,time_zone,invoice_prefix,credit_note_prefix,payment_days}'::text[]
+  )
 $$;
 comment on function app.seller_snapshot(public.legal_entities) is 'Who sells, as it stands now: what an invoice keeps of it.';
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from aurora.core.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, transaction
-from aurora.features.organizations import members_api, service
+from aurora.features.organizations import logos_api, members_api, service
 from aurora.features.organizations.authority import place_of
 from aurora.features.organizations.model import (
     OrganizationNotFound,
@@ -87,6 +87,7 @@ class OrganizationOut(BaseModel):
     status: OrganizationStatus
     trial_ends_at: datetime | None
     settings: dict[str, Any]
+    logo_sha256: str | None
     deleted_at: datetime | None
 
 
@@ -229,3 +230,4 @@ async def restore_organization(organization_id: UUID, who: Who, pool: Database) 
 
 
 router.include_router(members_api.router)
+router.include_router(logos_api.router)

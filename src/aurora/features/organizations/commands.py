@@ -11,6 +11,7 @@ from aurora.core.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.organizations import service
+from aurora.features.organizations.logos_commands import logo
 from aurora.features.organizations.members_commands import user
 from aurora.features.organizations.model import FieldUnknown, Organization, OrganizationStatus
 from aurora.integrations.terminal import JsonOption, run, show
@@ -18,6 +19,7 @@ from aurora.integrations.terminal import JsonOption, run, show
 __all__ = ["org", "user"]
 
 org = typer.Typer(help="Organizations: the customers.", no_args_is_help=True)
+org.add_typer(logo, name="logo")
 
 CHANGEABLE = (
     "name",

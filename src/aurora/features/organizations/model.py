@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 
 from aurora.core import clock
 from aurora.core.errors import Conflict, Forbidden, Invalid, LimitExceeded, NotFound
@@ -50,7 +50,18 @@ class Organization:
     settings: dict[str, Any]
     org_number_unverified: bool
     vat_number_unverified: bool
+    logo_sha256: str | None
     deleted_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logo:
+    """A logo as it is kept: a PNG, its sides in pixels, and the digest that documents name."""
+
+    sha256: str
+    width: int
+    height: int
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +133,37 @@ class OrganizationSettings(BaseModel):
     def named(self) -> dict[str, Any]:
         """Return what was given, nulls included."""
         return self.model_dump(exclude_unset=True)
+
+
+# A PNG of one pixel: enough to show the form, too small to be taken.
+_EXAMPLE_LOGO: Final = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ"
+    "AAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+class NewLogo(BaseModel):
+    """A PNG, JPEG, or SVG file in base64."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"content": _EXAMPLE_LOGO}]}
+    )
+    content: Base64Bytes
+
+
+class LogoOut(BaseModel):
+    """A logo as it is kept: its sides in pixels, and the SHA-256 by which documents name it."""
+
+    model_config = ConfigDict(from_attributes=True)
+    sha256: str
+    width: int
+    height: int
+
+
+class LogoNotFound(NotFound):
+    """No logo was set."""
+
+    code, title = "logo_not_found", "No logo is set"
 
 
 class OrganizationNotFound(NotFound):

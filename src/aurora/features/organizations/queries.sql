@@ -10,13 +10,13 @@ insert into organizations (
 )
 returning id, created_at, updated_at, name, slug, domain, email, phone, address, city, postal_code, country,
   org_number, vat_number, billing_email, invoice_reference, status, trial_ends_at, settings,
-  org_number_unverified, vat_number_unverified, deleted_at;
+  org_number_unverified, vat_number_unverified, logo_sha256, deleted_at;
 
 -- name: find_organization -> Organization
 -- The organization with this id, unless it was deleted.
 select id, created_at, updated_at, name, slug, domain, email, phone, address, city, postal_code, country,
   org_number, vat_number, billing_email, invoice_reference, status, trial_ends_at, settings,
-  org_number_unverified, vat_number_unverified, deleted_at
+  org_number_unverified, vat_number_unverified, logo_sha256, deleted_at
 from organizations
 where id = :organization_id::uuid and deleted_at is null;
 
@@ -24,7 +24,7 @@ where id = :organization_id::uuid and deleted_at is null;
 -- The organization with this slug, unless it was deleted.
 select id, created_at, updated_at, name, slug, domain, email, phone, address, city, postal_code, country,
   org_number, vat_number, billing_email, invoice_reference, status, trial_ends_at, settings,
-  org_number_unverified, vat_number_unverified, deleted_at
+  org_number_unverified, vat_number_unverified, logo_sha256, deleted_at
 from organizations
 where slug = :slug and deleted_at is null;
 
@@ -36,7 +36,7 @@ select array(select id from organizations where id = any (:organization_ids::uui
 -- A page of organizations, newest first, after the given place.
 select id, created_at, updated_at, name, slug, domain, email, phone, address, city, postal_code, country,
   org_number, vat_number, billing_email, invoice_reference, status, trial_ends_at, settings,
-  org_number_unverified, vat_number_unverified, deleted_at
+  org_number_unverified, vat_number_unverified, logo_sha256, deleted_at
 from organizations
 where deleted_at is null
   and (:after_created_at::timestamptz is null
@@ -78,7 +78,7 @@ set (
 where o.id = :organization_id::uuid and o.deleted_at is null
 returning id, created_at, updated_at, name, slug, domain, email, phone, address, city, postal_code, country,
   org_number, vat_number, billing_email, invoice_reference, status, trial_ends_at, settings,
-  org_number_unverified, vat_number_unverified, deleted_at;
+  org_number_unverified, vat_number_unverified, logo_sha256, deleted_at;
 
 -- name: update_organization_slug
 -- Gives an organization another slug.
@@ -90,7 +90,7 @@ update organizations set deleted_at = coalesce(deleted_at, app.now())
 where id = :organization_id::uuid
 returning id, created_at, updated_at, name, slug, domain, email, phone, address, city, postal_code, country,
   org_number, vat_number, billing_email, invoice_reference, status, trial_ends_at, settings,
-  org_number_unverified, vat_number_unverified, deleted_at;
+  org_number_unverified, vat_number_unverified, logo_sha256, deleted_at;
 
 -- name: update_organization_restored -> Organization
 -- Takes a soft deletion back.
@@ -98,7 +98,7 @@ update organizations set deleted_at = null
 where id = :organization_id::uuid
 returning id, created_at, updated_at, name, slug, domain, email, phone, address, city, postal_code, country,
   org_number, vat_number, billing_email, invoice_reference, status, trial_ends_at, settings,
-  org_number_unverified, vat_number_unverified, deleted_at;
+  org_number_unverified, vat_number_unverified, logo_sha256, deleted_at;
 
 -- name: find_organization_transition
 -- Who at least may move an organization from one status to another; nothing where nobody may.
@@ -188,3 +188,13 @@ returning id, created_at, organization_id, invited_by, email, name, role, langua
 -- name: accept_invitation -> User
 -- Makes the holder of the token a member.
 select id, created_at, updated_at, organization_id, email, name, avatar_url, role, status, last_login_at from app.accept_invitation(:token_hash, :name);
+
+-- name: set_organization_logo
+-- Gives an organization a logo, or none; what nothing shows any more is removed. Returns the digest.
+select app.set_organization_logo(:organization_id::uuid, :content::bytea, :width::integer, :height::integer);
+
+-- name: find_organization_logo -> Logo
+-- The logo of an organization as it is now.
+select l.sha256, l.width, l.height, l.content
+from organizations o join organization_logos l on l.organization_id = o.id and l.sha256 = o.logo_sha256
+where o.id = :organization_id::uuid and o.deleted_at is null;

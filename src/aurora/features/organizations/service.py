@@ -13,6 +13,7 @@ from aurora.db.transaction import Connection
 from aurora.features.organizations import store
 from aurora.features.organizations.authority import OPERATOR, Place
 from aurora.features.organizations.authority import place_of as place_of  # noqa: PLC0414 - for other rooms
+from aurora.features.organizations.logos import draw_logo as draw_logo  # noqa: PLC0414 - the same
 from aurora.features.organizations.model import (
     FieldRequired,
     Organization,

@@ -24,11 +24,13 @@ from aurora.features.organizations.model import (
     MAX_USERS_LISTED,
     TRIAL_DAYS,
     Invitation,
+    Logo,
     Organization,
     OrganizationStatus,
     Role,
     User,
 )
+from aurora.integrations.pictures import Picture
 
 QUERIES = load_queries(__package__)
 
@@ -268,3 +270,23 @@ async def accept_invitation(conn: Connection, token_hash: str, name: str | None)
     """Make the holder of a token a member."""
     query = QUERIES["accept_invitation"]
     return await fetch_one(conn, query, User, token_hash=token_hash, name=name)
+
+
+async def set_logo(conn: Connection, organization_id: UUID, picture: Picture | None) -> str | None:
+    """Give an organization a logo, or none; return the digest."""
+    digest: str | None = await fetch_value(
+        conn,
+        QUERIES["set_organization_logo"],
+        organization_id=organization_id,
+        content=None if picture is None else picture.content,
+        width=None if picture is None else picture.width,
+        height=None if picture is None else picture.height,
+    )
+    return digest
+
+
+async def find_logo(conn: Connection, organization_id: UUID) -> Logo | None:
+    """Return the logo of now, if the caller may see it."""
+    return await fetch_optional(
+        conn, QUERIES["find_organization_logo"], Logo, organization_id=organization_id
+    )

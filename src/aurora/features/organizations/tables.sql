@@ -32,6 +32,7 @@ create table organizations (
 
   settings jsonb not null default '{}',
   metadata jsonb not null default '{}',
+  logo_sha256 text,
 
   constraint organizations_slug_key unique (slug),
   constraint organizations_name_check check (name ~ '[^[:space:]]' and length(name) <= 200),
@@ -68,6 +69,26 @@ comment on column organizations.deleted_at is 'Soft deletion: the row and its sl
 comment on column organizations.erased_at is 'Personal data was replaced and the slug given back; there is no way back.';
 comment on column organizations.org_number_unverified is
   'The number is kept as it was given although its register''s check digits refuse it.';
+
+create table organization_logos (
+  organization_id uuid not null references organizations (id) on delete restrict,
+  sha256 text not null,
+  created_at timestamptz not null default app.now(),
+  width integer not null,
+  height integer not null,
+  content bytea not null,
+  constraint organization_logos_pkey primary key (organization_id, sha256),
+  -- The name is the content, so a row can be added and removed, and never become another picture.
+  constraint organization_logos_sha256_check check (sha256 = encode(sha256(content), 'hex')),
+  constraint organization_logos_content_check check (octet_length(content) between 1 and 2000000),
+  constraint organization_logos_size_check check (width between 1 and 2000 and height between 1 and 2000)
+);
+alter table organizations add constraint organizations_logo_fkey
+  foreign key (id, logo_sha256) references organization_logos (organization_id, sha256) on delete restrict;
+alter table organization_logos enable row level security;
+comment on table organization_logos is
+  'Logos as PNG, drawn anew when they were set. One that a document shows is kept as long as the document.';
+comment on column organizations.logo_sha256 is 'The logo of now, which the next documents and pages show.';
 
 create table users (
   id uuid primary key default gen_random_uuid(),
