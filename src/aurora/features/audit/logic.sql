@@ -217,11 +217,12 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_transaction constant xid8 := pg_current_xact_id();
-  v_head record;
   v_event app.audit_pending;
   v_of uuid;
   v_sealed bigint := 0;
   v_id bigint;
+  v_sequence bigint;
+  v_previous bytea;
   v_hash bytea;
 begin
   -- The first row to come here takes all of its transaction along; the others find themselves gone.
@@ -237,28 +238,28 @@ begin
     -- Heads are the last rows a transaction locks, and always in this order: nobody waits in a circle.
     if v_sealed = 0 or v_of is distinct from v_event.organization_id then
       if v_sealed > 0 then
-        update public.audit_heads h set sequence = v_head.sequence, hash = v_head.hash
+        update public.audit_heads h set sequence = v_sequence, hash = v_previous
         where h.chain = coalesce(v_of, '00000000-0000-0000-0000-000000000000');
       end if;
       v_of := v_event.organization_id;
-      select * into strict v_head from app.lock_audit_head(v_of);
+      select h.sequence, h.hash into strict v_sequence, v_previous from app.lock_audit_head(v_of) h;
     end if;
-    v_sealed := v_sealed + 1;
+    v_sealed := v_sealed + 1; v_sequence := v_sequence + 1;
     v_id := nextval('public.audit_events_id_seq');
     v_hash := app.audit_digest(array[
-      'aurora-audit-1', v_id::text, v_of::text, (v_head.sequence + 1)::text,
+      'aurora-audit-1', v_id::text, v_of::text, v_sequence::text,
       to_char(v_event.occurred_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
       v_event.actor, v_event.database_role, v_event.request_id, v_event.action, v_event.subject_type,
-      v_event.subject_id, v_event.before::text, v_event.after::text, encode(v_head.hash, 'hex')
+      v_event.subject_id, v_event.before::text, v_event.after::text, encode(v_previous, 'hex')
     ]);
     insert into public.audit_events values (
-      v_id, v_of, v_head.sequence + 1, v_event.occurred_at, v_event.actor, v_event.database_role,
+      v_id, v_of, v_sequence, v_event.occurred_at, v_event.actor, v_event.database_role,
       v_event.request_id, v_event.action, v_event.subject_type, v_event.subject_id, v_event.before, v_event.after,
-      v_head.hash, v_hash
+      v_previous, v_hash
     );
-    v_head.sequence := v_head.sequence + 1; v_head.hash := v_hash;
+    v_previous := v_hash;
   end loop;
-  update public.audit_heads h set sequence = v_head.sequence, hash = v_head.hash
+  update public.audit_heads h set sequence = v_sequence, hash = v_previous
   where h.chain = coalesce(v_of, '00000000-0000-0000-0000-000000000000');
   return null;
 end
