@@ -10,16 +10,15 @@ from __future__ import annotations
 import asyncio
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import date
-from pathlib import Path
 from typing import Final
 from uuid import UUID
 
 import psycopg
+from bench.rig.homes import a_home
 
 from aurora.db.embedded import EmbeddedServer
 from aurora.db.migrator import migrate
@@ -147,13 +146,8 @@ async def compare(server: EmbeddedServer) -> tuple[Side, Side, tuple[float, floa
 
 def main() -> None:
     """Run, print a table, and end with the JSON line."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o711)
-        server = EmbeddedServer.start(Path(folder) / "home")
-        try:
-            audited, bare, (checked, hashed) = asyncio.run(compare(server))
-        finally:
-            server.stop()
+    with a_home() as home:
+        audited, bare, (checked, hashed) = asyncio.run(compare(EmbeddedServer.start(home)))
     details: dict[str, float] = {}
     for name in audited.times:
         with_audit, without = (statistics.median(side.times[name]) for side in (audited, bare))

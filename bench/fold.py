@@ -12,9 +12,9 @@ import time
 from typing import Any, Final
 
 import psycopg
-from bench.read import DELTAS, ROWS
 from bench.rig.measure import median, print_result
 from bench.rig.server import a_database
+from bench.rig.traffic import DELTAS, rows_statement
 
 GOAL: Final = 200_000
 EVENTS: Final = 1_000_000
@@ -56,8 +56,7 @@ def main() -> None:
         psycopg.connect(database.owner, autocommit=True) as owner,
     ):
         owner.execute("select app.ensure_usage_partitions(current_date - 45, current_date)")
-        owner.execute(ROWS.replace("%(organizations)s", str(ORGANIZATIONS)).replace(
-            "%(rows)s", str(EVENTS)).replace("%%", "%").encode())  # fmt: skip
+        owner.execute(rows_statement(EVENTS, organizations=ORGANIZATIONS, batch=BATCH))
         owner.execute(SEED_VIEW.encode())
         owner.execute("analyze")
         folds: list[float] = []

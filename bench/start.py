@@ -8,11 +8,11 @@ the slower of the two as a share of its own goal (30 s and 5 s).
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Final
 
 import psycopg
+from bench.rig.homes import a_home
 from bench.rig.measure import median, print_result
 from bench.rig.postgres import AURORA, environment_of
 from bench.rig.serving import Serving, free_port, serving
@@ -45,10 +45,7 @@ def main() -> None:
     Raises:
         SystemExit: The first start left no demo, or a later one changed it.
     """
-    with tempfile.TemporaryDirectory(prefix="aurora-bench-") as name:
-        # Under root PostgreSQL runs as an account of its own, which must pass through.
-        Path(name).chmod(0o711)
-        home = Path(name) / "home"
+    with a_home() as home:
         first_s = start(home).start_s
         events = usage_rows(home)
         again_s = [start(home).start_s for _ in range(STARTS_AGAIN)]

@@ -12,7 +12,6 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from typing import Any, Final
 
 import httpx
 import psycopg
+from bench.rig.homes import a_home
 from bench.rig.postgres import AURORA, COMMAND_TIMEOUT_S, environment_of
 from bench.rig.serving import HOST, free_port
 
@@ -121,7 +121,7 @@ class Rig:
     """A PostgreSQL and a server of one's own that can be killed and started again.
 
     Args:
-        folder: Of this run.
+        home: Of this run.
         settings: Of PostgreSQL; none of them makes it less durable but in a mutant.
         program: What is run with `serve --port …`; a mutant's own in a test.
         ingest: What stands in `app.ingest_staged_usage()`, and what a mutant puts there.
@@ -129,13 +129,13 @@ class Rig:
 
     def __init__(
         self,
-        folder: Path,
+        home: Path,
         *,
         settings: dict[str, str] | None = None,
         program: Sequence[str | Path] = (AURORA,),
         ingest: tuple[str, str] | None = None,
     ) -> None:
-        self.home = folder / "home"
+        self.home = home
         self._settings = settings or {}
         self._program = program
         self._token = generate_service_token()
@@ -229,13 +229,8 @@ async def run_faults(
 ) -> Tally:
     """Send, kill, and count."""
     tally = Tally()
-    with tempfile.TemporaryDirectory(prefix="aurora-faults-") as name:
-        folder = Path(name)
-        # Under root PostgreSQL runs as an account of its own, which must pass through.
-        folder.chmod(0o711)  # noqa: ASYNC240
-        rig = await asyncio.to_thread(
-            Rig, folder, settings=settings, program=program, ingest=ingest
-        )
+    with a_home() as home:
+        rig = await asyncio.to_thread(Rig, home, settings=settings, program=program, ingest=ingest)
         try:
             await rig.start_server()
             await _send_and_kill(rig, tally, kills_of_postgres, kills_of_the_server)

@@ -24,10 +24,12 @@ import msgspec
 import uvloop
 
 HOST: Final = "127.0.0.1"
-MAX_REQUESTS: Final = 1_000_000
-MAX_SECONDS: Final = 300.0
+MAX_REQUESTS: Final = 10_000_000
+MAX_SECONDS: Final = 3_600.0
 MAX_CONNECTIONS: Final = 512
 GRACE_S: Final = 30.0
+MARK: Final = b"@@@@@@@@"
+"""Stands in a body for the number of the request that sends it, in as many digits."""
 
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]{1,9})\r\n", re.IGNORECASE)
 _LENGTH_BYTES: Final = 8
@@ -46,6 +48,8 @@ class Task(msgspec.Struct, kw_only=True):
         requests: At most so many.
         repeat: Begin again with the first body after the last, rather than end.
         per_s: Requests a second, each timed from when it was due; 0: as fast as they are answered.
+        fresh: Put a number in the place of every `MARK`, this one in the first request and the next
+            in each that follows, so that none is a repeat; 0: send the bodies as they are.
     """
 
     port: int
@@ -57,6 +61,7 @@ class Task(msgspec.Struct, kw_only=True):
     requests: int = MAX_REQUESTS
     repeat: bool = False
     per_s: float = 0.0
+    fresh: int = 0
 
     def __post_init__(self) -> None:
         """Keep within the limits."""
@@ -174,6 +179,7 @@ class _Run:
         self._requests = islice(bodies, task.requests)
         self._until_s = self._due_s = self._first_due_s = 0.0
         self._open = task.connections
+        self._number = task.fresh
         self._done = asyncio.Event()
         self._took_s: list[float] = []
         self._statuses: Counter[str] = Counter()
@@ -203,7 +209,14 @@ class _Run:
         )
 
     def next_request(self) -> bytes | None:
-        return None if time.perf_counter() > self._until_s else next(self._requests, None)
+        if time.perf_counter() > self._until_s:
+            return None
+        request = next(self._requests, None)
+        if request is None or not self._task.fresh:
+            return request
+        number = self._number
+        self._number += 1
+        return request.replace(MARK, b"%0*d" % (len(MARK), number))
 
     def next_due(self) -> float:
         """Return when the next request is to be sent."""

@@ -6,14 +6,14 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import psycopg
+from bench.rig.homes import a_home
 
 from aurora.db.embedded import EmbeddedServer, in_use
 
@@ -44,11 +44,16 @@ class Bench:
         """The environment in which `aurora` works on this database and no other."""
         return environment_of(self.server.home)
 
-    def aurora(self, *arguments: str) -> Any:
-        """Run a command of `aurora` that answers with JSON, and return its answer."""
+    def aurora(self, *arguments: str, env: Mapping[str, str] | None = None) -> Any:
+        """Run a command of `aurora` that answers with JSON, and return its answer.
+
+        Args:
+            arguments: Of the command, but `--json`.
+            env: In the place of the bench's own.
+        """
         done = subprocess.run(
             [AURORA, *arguments, "--json"],
-            env=self.env,
+            env=dict(env or self.env),
             stdout=subprocess.PIPE,
             timeout=COMMAND_TIMEOUT_S,
             check=True,
@@ -88,18 +93,14 @@ def a_bench() -> Iterator[Bench]:
     Raises:
         SystemExit: It is not durable, so its figures would say nothing.
     """
-    with tempfile.TemporaryDirectory(prefix="aurora-bench-") as name:
-        folder = Path(name)
-        # Under root PostgreSQL runs as an account of its own, which must pass through.
-        folder.chmod(0o711)
-        with in_use(folder / "home") as server:
-            bench = Bench(server, folder)
-            bench.aurora("migrate")
-            lax = {
-                setting: value
-                for setting in _DURABLE
-                if (value := bench.fetch(f"show {setting}")) != "on"
-            }
-            if lax:
-                raise SystemExit(f"the database is not durable: {lax}")
-            yield bench
+    with a_home() as home, in_use(home) as server:
+        bench = Bench(server, home.parent)
+        bench.aurora("migrate")
+        lax = {
+            setting: value
+            for setting in _DURABLE
+            if (value := bench.fetch(f"show {setting}")) != "on"
+        }
+        if lax:
+            raise SystemExit(f"the database is not durable: {lax}")
+        yield bench

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+
+from bench.rig.homes import a_home
 
 from aurora.db.embedded import EmbeddedServer
 from aurora.db.migrator import migrate
@@ -30,13 +30,7 @@ def a_database(**settings: str) -> Iterator[Bench]:
     Args:
         settings: Of PostgreSQL, by their names.
     """
-    with tempfile.TemporaryDirectory(prefix="aurora-bench-") as folder:
-        home = Path(folder)
-        # Under root PostgreSQL runs as an account of its own, which must pass through.
-        home.chmod(0o711)
-        server = EmbeddedServer.start(home / "home", settings=settings)
-        try:
-            asyncio.run(migrate(server.dsn()))
-            yield Bench(server.dsn(), server.dsn(user=LOGIN))
-        finally:
-            server.stop()
+    with a_home() as home:
+        server = EmbeddedServer.start(home, settings=settings)
+        asyncio.run(migrate(server.dsn()))
+        yield Bench(server.dsn(), server.dsn(user=LOGIN))

@@ -10,7 +10,7 @@ from psycopg.conninfo import make_conninfo
 from tests.conftest import LOGIN_ROLE
 
 from aurora.apps.database import Database
-from aurora.apps.doctor import examine
+from aurora.apps.doctor import examine, mend
 from aurora.apps.settings import load_settings
 
 FINE = {
@@ -68,6 +68,24 @@ async def test_what_is_broken_is_named(
     assert findings[check][0] == status
     assert told in findings[check][1]
     assert {name for name, (how, _) in findings.items() if how != "ok"} == {check, "seller"}
+
+
+@pytest.mark.parametrize("away", ["-35 days", "0", "1 month"])
+async def test_a_month_that_is_missing_is_named_and_mended_once(
+    away: str, healthy: str, tmp_path: Path
+) -> None:
+    """From the month of the latest event that is still taken to the next one."""
+    change(
+        healthy,
+        "do $$ begin execute (select format('drop table usage_partitions.%I', 'usage_analytics_' "
+        f"|| to_char(now() + interval '{away}', 'YYYY_MM'))); end $$",
+    )
+    status, detail = (await found(healthy, tmp_path))["partitions"]
+    assert (status, "doctor --mend" in detail) == ("failed", True)
+    where = Database(make_conninfo(healthy, user=LOGIN_ROLE), healthy, is_embedded=False)
+    assert await mend(where) == 1
+    assert (await found(healthy, tmp_path))["partitions"][0] == "ok"
+    assert await mend(where) == 0
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 from pypdf import PdfReader
@@ -207,6 +208,20 @@ def test_the_doctor_finds_nothing_wrong_with_a_fresh_database(aurora: Aurora) ->
     }
     assert [each for each in findings if each["status"] == "failed"] == []
     assert aurora.json("migrate") == {"applied": []}
+
+
+def test_the_doctor_changes_nothing_until_it_is_told_to_mend(aurora: Aurora) -> None:
+    drop = "drop table usage_partitions.usage_analytics_"
+    with psycopg.connect(aurora.owner_dsn) as owner:
+        month = owner.execute("select to_char(now(), 'YYYY_MM')").fetchone()
+        assert month
+        owner.execute((drop + month[0]).encode())
+    for _ in range(2):
+        assert aurora.cli("doctor").code == 1
+    mended = aurora.cli("doctor", "--mend", "--json")
+    assert mended.code == 0
+    assert "made 1 months" in mended.err
+    assert [each for each in mended.json if each["status"] == "failed"] == []
 
 
 def test_a_supabase_project_is_written(aurora: Aurora, tmp_path: Path) -> None:

@@ -65,6 +65,36 @@ def test_origins_and_months_of_impressions(aurora: Aurora, slug: str, tmp_path: 
     assert (month["billable"], month["usage_amount"]) == (3, None)
 
 
+def test_a_recount_ends_with_1_where_a_sum_differs(
+    aurora: Aurora, slug: str, tmp_path: Path
+) -> None:
+    imported(aurora, slug, tmp_path / "new.ndjson", an_event(), an_event())
+    aurora.json("usage", "fold")
+    assert aurora.json("usage", "verify", "--org", slug) == []
+    with psycopg.connect(aurora.owner_dsn) as owner:
+        owner.execute("update usage_daily set requests = 7 where dimension = 'country'")
+    ran = aurora.cli("usage", "verify", "--org", slug, "--json")
+    assert ran.code == 1
+    (difference,) = json.loads(ran.out)
+    told = (difference["dimension"], difference["stored"], difference["recounted"])
+    assert told == ("country", 7, 2)
+
+
+def test_who_brings_rows_that_the_night_drops_is_told_how_to_keep_them(
+    aurora: Aurora, slug: str, tmp_path: Path
+) -> None:
+    def said(age: timedelta) -> str:
+        file = tmp_path / f"{age.days}.ndjson"
+        at = clock.now() - age
+        file.write_text(json.dumps(an_event(timestamp=at.isoformat())))
+        return aurora.cli("usage", "import", str(file), "--org", slug).err
+
+    assert "older than" not in said(timedelta(days=24 * 30))
+    assert "1 months of raw rows are older than the 25" in said(timedelta(days=27 * 31))
+    aurora.json("usage", "retention", "--months", "40")
+    assert "older than" not in said(timedelta(days=28 * 31))
+
+
 @contextmanager
 def tailing(aurora: Aurora, slug: str) -> Iterator[subprocess.Popen[str]]:
     command = [PROGRAM, "usage", "tail", "--org", slug, "--seconds", str(TAILED_S), "--json"]

@@ -1,4 +1,4 @@
-"""aurora doctor: looks for what would hurt later."""
+"""aurora doctor: looks for what would hurt later, and mends what needs no question."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from aurora.apps.settings import Settings
 from aurora.core import clock
 from aurora.core.errors import AuroraError
 from aurora.db.migrator import check_schema
+from aurora.db.pool import open_pool
+from aurora.features.usage.jobs import ensure_partitions
+from aurora.features.usage.model import MAX_LATE_DAYS
 
 OLDEST_SUPPORTED = 150_000
 NEWEST_TESTED = 190_000
@@ -50,8 +53,23 @@ async def examine(where: Database, settings: Settings) -> list[Finding]:
         ]
 
 
-async def _value(conn: psycopg.AsyncConnection, query: str) -> str:
-    row = await (await conn.execute(query.encode())).fetchone()
+async def mend(where: Database) -> int:
+    """Make the months of usage that are missing, as the worker does at night; return how many.
+
+    It adds and takes nothing away, and twice it does nothing.
+
+    Args:
+        where: The database; the application's login makes them, so that it is tried, too.
+    """
+    pool = await open_pool(where.dsn, max_size=1, name="aurora-doctor")
+    try:
+        return await ensure_partitions(pool)
+    finally:
+        await pool.close()
+
+
+async def _value(conn: psycopg.AsyncConnection, query: str, *values: object) -> str:
+    row = await (await conn.execute(query.encode(), values or None)).fetchone()
     return "" if row is None or row[0] is None else str(row[0])
 
 
@@ -123,13 +141,20 @@ async def _partitions(conn: psycopg.AsyncConnection) -> Finding:
     missing = await _value(
         conn,
         "select string_agg(name, ', ') from ("
-        "select to_char(now() + make_interval(months => m), '\"usage_analytics_\"YYYY_MM') as name "
-        "from generate_series(0, 1) m) wanted "
+        "select to_char(month, '\"usage_analytics_\"YYYY_MM') as name "
+        "from (select app.now() at time zone 'UTC' as today) now, generate_series("
+        "date_trunc('month', today - make_interval(days => %s)), "
+        "today + interval '1 month', interval '1 month') month) wanted "
         "where to_regclass('usage_partitions.' || name) is null",
+        MAX_LATE_DAYS,
     )
     if missing:
-        return Finding("partitions", "failed", f"{missing} missing; is the worker running?")
-    return Finding("partitions", "ok", "this month and the next are there")
+        return Finding(
+            "partitions",
+            "failed",
+            f"{missing} missing; is the worker running? aurora doctor --mend makes them",
+        )
+    return Finding("partitions", "ok", "from where late events fall to the next month")
 
 
 async def _clock(conn: psycopg.AsyncConnection) -> Finding:

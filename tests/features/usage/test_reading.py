@@ -69,6 +69,7 @@ async def performance(pool: Pool, hotel: Hotel, **asked: Any) -> list[EndpointPe
         ("country", {"NO": 2, "": 2}),
         ("origin", {"https://a.example": 1, "": 3}),
         ("widget_type", {"map": 1, "": 3}),
+        ("api_key", {"live": 3, "test": 1}),
     ],
 )
 @pytest.mark.parametrize("is_folded", [False, True])
@@ -81,8 +82,11 @@ async def test_a_series_sums_by_any_dimension(
         an_event(endpoint="/a", country_code="NO", **common),
         an_event(endpoint="/a", country_code="NO", **(common | {"widget_type": "map"})),
         an_event(endpoint="/a", country_code=None, origin="https://a.example", **common),
-        an_event(endpoint="/b", country_code=None, status_code=500, **common),
+        an_event(endpoint="/b", country_code=None, status_code=500,
+                 api_key_id=str(hotel.test_key), **common),
     )  # fmt: skip
+    named = {"live": str(hotel.key), "test": str(hotel.test_key)}
+    values = {named.get(value, value): count for value, count in values.items()}
     if is_folded:
         await fold(pool)
     for granularity in ("hour", "day", "month"):

@@ -125,15 +125,28 @@ def migrate(ctx: typer.Context, database_url: UrlOption = None, json: JsonOption
         out.print("\n".join(names) if names else "nothing to apply")
 
 
-def doctor(ctx: typer.Context, database_url: UrlOption = None, json: JsonOption = False) -> None:
-    """Check roles, row level security, partitions, clock, settings, and disk."""
+def doctor(
+    ctx: typer.Context,
+    mend: Annotated[
+        bool, typer.Option("--mend", help="First make the months of usage that are missing.")
+    ] = False,
+    database_url: UrlOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Check roles, row level security, partitions, clock, settings, and disk.
+
+    It changes nothing, but with --mend.
+    """
+    from aurora.apps import doctor as ours
     from aurora.apps.database import database
-    from aurora.apps.doctor import examine
 
     with failing_clearly():
         settings = _settings(ctx, database_url=database_url)
         with database(settings) as where:
-            findings = asyncio.run(examine(where, settings))
+            if mend:
+                made = asyncio.run(ours.mend(where))
+                err.print(f"made {made} months of usage")
+            findings = asyncio.run(ours.examine(where, settings))
     show(findings, json=json, columns=("check", "status", "detail"))
     if any(finding.status == "failed" for finding in findings):
         raise typer.Exit(EXIT_FAILED)

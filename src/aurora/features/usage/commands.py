@@ -124,6 +124,7 @@ def import_usage(
         show(report, json=True)
     else:
         _print_report(report)
+    keeping_commands.warn_of_retention(ctx)
     if report.counts.rejected and not report.counts.accepted + report.counts.duplicates:
         raise typer.Exit(EXIT_FAILED)
 

@@ -226,6 +226,11 @@ async def drop_month(conn: Connection) -> int:
     return await store.drop_month(conn)
 
 
+async def count_months_over(conn: Connection) -> int:
+    """Return how many months of raw rows the next night drops: an import may bring such rows."""
+    return await store.count_months_over(conn)
+
+
 async def drop_hours(conn: Connection) -> int:
     """Remove a bounded number of hourly sums that are kept no longer; return how many."""
     return await store.drop_hours(conn, HOURS_BATCH)

@@ -102,8 +102,26 @@ def adopt_usage(
 
     done = run(ctx, work)
     show(done, json=json)
+    warn_of_retention(ctx)
     if done["refused"]:
         raise typer.Exit(EXIT_FAILED)
+
+
+def warn_of_retention(ctx: typer.Context) -> None:
+    """Say so where raw rows that were just brought in will be dropped at night."""
+
+    async def work(pool: Pool) -> tuple[int, Retention]:
+        async with transaction(pool, PLATFORM, read_only=True) as conn:
+            return await keeping.count_months_over(conn), await keeping.get_retention(conn)
+
+    months, kept = run(ctx, work)
+    if months:
+        err.print(
+            f"{months} months of raw rows are older than the {kept.keep_months} that are kept: the "
+            "next night drops them, and their sums stay. To keep them: "
+            "aurora usage retention --months N",
+            soft_wrap=True,
+        )
 
 
 @usage.command("retention")

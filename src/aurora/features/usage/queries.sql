@@ -90,28 +90,41 @@ limit :limit;
 
 -- name: list_usage_performance -> EndpointPerformance
 -- Requests, errors, and percentiles by endpoint: whole UTC days from days, what lies beside them from hours.
+-- Each range stands by itself, as an index finds it: joined by OR or CASE, all that there ever was is read.
 with counts as (
   select value, requests, failed, response_time_ms_sum, response_time_count
   from usage_hourly_series
   where organization_id = :organization_id::uuid and dimension = 'endpoint'
-    and (hour >= :starts_at::timestamptz and hour < :days_from::timestamptz
-      or hour >= :days_to::timestamptz and hour < :ends_at::timestamptz)
+    and hour >= :starts_at::timestamptz and hour < :days_from::timestamptz
+  union all
+  select value, requests, failed, response_time_ms_sum, response_time_count
+  from usage_hourly_series
+  where organization_id = :organization_id::uuid and dimension = 'endpoint'
+    and hour >= :days_to::timestamptz and hour < :ends_at::timestamptz
   union all
   select value, requests, failed, response_time_ms_sum, response_time_count
   from usage_daily_series
   where organization_id = :organization_id::uuid and dimension = 'endpoint'
     and date >= (:days_from::timestamptz at time zone 'UTC')::date
     and date < (:days_to::timestamptz at time zone 'UTC')::date
+), times as (
+  select endpoint, bucket, count from usage_latency_rows
+  where organization_id = :organization_id::uuid and is_folded and span = 'hour'
+    and starts_at >= :starts_at::timestamptz and starts_at < :days_from::timestamptz
+  union all
+  select endpoint, bucket, count from usage_latency_rows
+  where organization_id = :organization_id::uuid and is_folded and span = 'hour'
+    and starts_at >= :days_to::timestamptz and starts_at < :ends_at::timestamptz
+  union all
+  select endpoint, bucket, count from usage_latency_rows
+  where organization_id = :organization_id::uuid and is_folded and span = 'day'
+    and starts_at >= :days_from::timestamptz and starts_at < :days_to::timestamptz
+  union all
+  select endpoint, bucket, count from usage_latency_rows
+  where organization_id = :organization_id::uuid and not is_folded
+    and starts_at >= :starts_at::timestamptz and starts_at < :ends_at::timestamptz
 ), buckets as (
-  select endpoint, bucket, sum(count) as count
-  from usage_latency_rows
-  where organization_id = :organization_id::uuid
-    and case
-      when span = 'day' then starts_at >= :days_from::timestamptz and starts_at < :days_to::timestamptz
-      else starts_at >= :starts_at::timestamptz and starts_at < :ends_at::timestamptz
-        and (not is_folded or starts_at < :days_from::timestamptz or starts_at >= :days_to::timestamptz)
-    end
-  group by endpoint, bucket
+  select endpoint, bucket, sum(count) as count from times group by endpoint, bucket
 ), ranks as (
   select endpoint, bucket, sum(count) over (partition by endpoint order by bucket) as upto,
     sum(count) over (partition by endpoint) as total
@@ -254,6 +267,14 @@ select app.truncate_usage_addresses(:limit);
 -- name: delete_usage_months
 -- Drops the oldest month that is kept no longer; returns how many it dropped.
 select app.drop_usage_month();
+
+-- name: count_usage_months_over
+-- How many months of raw rows are kept no longer: the next night drops them.
+select count(*)
+from pg_inherits i join pg_class c on c.oid = i.inhrelid cross join app.usage_retention() r
+where i.inhparent = 'public.usage_analytics'::regclass
+  and (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \(''([0-9-]+)''\)'))[1]::date
+    <= date_trunc('month', app.now() at time zone 'UTC') - make_interval(months => r.keep_months);
 
 -- name: delete_usage_hours
 -- Removes hourly sums that are kept no longer, but those that bills are made from; returns how many.

@@ -267,6 +267,12 @@ async def drop_month(conn: Connection) -> int:
     return dropped
 
 
+async def count_months_over(conn: Connection) -> int:
+    """Return how many months of raw rows are kept no longer."""
+    months: int = await fetch_value(conn, QUERIES["count_usage_months_over"])
+    return months
+
+
 async def drop_hours(conn: Connection, limit: int) -> int:
     """Remove hourly sums that are kept no longer; return how many."""
     dropped: int = await fetch_value(conn, QUERIES["delete_usage_hours"], limit=limit)
