@@ -28,7 +28,7 @@ PASSWORD = "HunterTwoOfTheFjord"
 ORGANIZATION = {
     *("id", "created_at", "updated_at", "name", "slug", "domain", "email", "phone", "address"),
     *("city", "postal_code", "country", "org_number", "vat_number", "billing_email"),
-    *("invoice_reference", "status", "trial_ends_at", "settings", "deleted_at"),
+    *("invoice_reference", "status", "trial_ends_at", "settings", "deleted_at", "logo_sha256"),
     *("org_number_unverified", "vat_number_unverified"),
 }
 USER = {
