@@ -28,7 +28,7 @@ PASSWORD = "HunterTwoOfTheFjord"
 ORGANIZATION = {
     *("id", "created_at", "updated_at", "name", "slug", "domain", "email", "phone", "address"),
     *("city", "postal_code", "country", "org_number", "vat_number", "billing_email"),
-    *("invoice_reference", "status", "trial_ends_at", "settings", "deleted_at", "logo_sha256"),
+    *("invoice_reference", "status", "trial_ends_at", "settings", "logo_sha256", "deleted_at"),
     *("org_number_unverified", "vat_number_unverified"),
 }
 USER = {
@@ -187,9 +187,9 @@ def test_billing_makes_invoices_that_are_listed_shown_and_printed(
     assert aurora.cli("billing", "saft", *days, "-o", str(saft)).code == 0
     assert f"<TransactionID>{issued['invoice_number']}<".encode() in saft.read_bytes()
     every = aurora.json("invoice", "replay", "--all")
-    assert (every["differing"], every["invoices"]) == (0, [])
+    assert (every["differing"], every["documents"]) == (0, [])
     one = aurora.json("invoice", "replay", issued["invoice_number"])
-    assert one["invoices"][0]["matches"]
+    assert one["documents"][0]["matches"]
 
 
 def test_the_seller_is_a_specimen_until_it_is_entered(aurora: Aurora) -> None:
