@@ -112,3 +112,25 @@ async def test_the_async_door_gives_the_same_bytes_and_carries_the_electronic_in
     assert document == invoice_pdf(an_invoice(), "nb", attachments=files)
     attached = PdfReader(io.BytesIO(document)).attachments
     assert {name: content[0] for name, content in attached.items()} == files
+
+
+def height_of(document: bytes, page: int, word: str) -> float:
+    """How far above the foot of its page a word is, in points."""
+    found: list[float] = []
+
+    def look(text: str, ctm: list[float], tm: list[float], *_: object) -> None:
+        if word in text:
+            found.append(tm[4] * ctm[1] + tm[5] * ctm[3] + ctm[5])
+
+    PdfReader(io.BytesIO(document)).pages[page].extract_text(visitor_text=look)
+    return found[0]
+
+
+def test_what_is_to_be_paid_is_at_the_foot_and_alone_on_a_page_at_its_top() -> None:
+    lines = [a_line(f"Widget {number:02}") for number in range(13)]
+    one, two = an_invoice(), an_invoice(line_items=lines)
+    page_height = 842
+    assert height_of(invoice_pdf(one, "nb"), 0, "Betaling") < page_height / 4
+    document = invoice_pdf(two, "nb")
+    assert ["Betaling" in page for page in pages_of(document)] == [False, True]
+    assert height_of(document, 1, "Betaling") > page_height * 3 / 4

@@ -226,3 +226,13 @@ def test_payment_status_never_changes_an_issued_document() -> None:
     statuses = ("sent", "paid", "overdue")
     documents = {invoice_pdf(an_invoice(status=status), "nb") for status in statuses}
     assert len(documents) == 1
+
+
+def test_who_pays_in_another_currency_is_told_the_iban_first() -> None:
+    kroner = invoice_document(an_invoice(), "nb")["payment"]
+    euros = invoice_document(an_invoice(currency="EUR", tax_amount_nok=Decimal(1)), "nb")["payment"]
+    assert [each["label"] for each in kroner["main"]][:2] == ["Kontonummer", "KID"]
+    assert [each["label"] for each in euros["main"]][:2] == ["IBAN", "KID"]
+    assert [each["label"] for each in euros["abroad"]] == ["Kontonummer", "BIC/SWIFT"]
+    without = an_invoice(currency="EUR", tax_amount_nok=Decimal(1), seller=SELLER | {"iban": None})
+    assert invoice_document(without, "nb")["payment"]["main"][0]["label"] == "Kontonummer"

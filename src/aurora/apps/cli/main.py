@@ -53,6 +53,7 @@ ADDED = (
     ("subscription", "invoices", "what_if_commands"),
     ("invoice", "invoices", "settling_commands"),
     ("invoice", "invoices", "explain_commands"),
+    ("billing", "invoices", "entering_commands"),
     ("billing", "books", "commands"),
     ("plan", "invoices", "simulation_commands"),
     ("usage", "invoices", "impressions_commands"),

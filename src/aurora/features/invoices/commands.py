@@ -13,10 +13,10 @@ from aurora.core.money import Language
 from aurora.core.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, transaction
-from aurora.features.invoices import service
+from aurora.features.invoices import service, settling
 from aurora.features.invoices.billing_run import count_due
 from aurora.features.invoices.billing_run import run_billing as bill
-from aurora.features.invoices.model import BillingRun, BillLine, Invoice, LegalEntity
+from aurora.features.invoices.model import BillingRun, BillLine, CreditNote, Invoice, LegalEntity
 from aurora.features.invoices.seller_commands import logo
 from aurora.features.organizations.service import get_organization
 from aurora.integrations.terminal import (
@@ -133,11 +133,14 @@ def list_invoices(
 
 @invoice.command("show")
 def show_invoice(ctx: typer.Context, number: NumberArgument, json: JsonOption = False) -> None:
-    """Show one invoice by its number."""
+    """Show one invoice or credit note by its number."""
 
-    async def work(pool: Pool) -> Invoice:
+    async def work(pool: Pool) -> Invoice | CreditNote:
         async with transaction(pool, PLATFORM, read_only=True) as conn:
-            return await service.get_invoice(conn, number)
+            document = await service.get_document(conn, number)
+            if document.kind == "credit_note":
+                return await settling.get_credit_note(conn, document.id)
+            return await service.get_invoice(conn, document.id)
 
     show(run(ctx, work), json=json)
 
@@ -189,6 +192,8 @@ def enter_seller(  # noqa: PLR0917 - options are named
     bank_account: Annotated[
         str | None, typer.Option(help="Where buyers pay: a Norwegian account number.")
     ] = None,
+    iban: Annotated[str | None, typer.Option(help="Where buyers abroad pay.")] = None,
+    bic: Annotated[str | None, typer.Option(help="Of the bank with that account.")] = None,
     payment_days: Annotated[
         int | None, typer.Option(min=0, max=365, help="Days from the invoice to its due date.")
     ] = None,
@@ -208,6 +213,8 @@ def enter_seller(  # noqa: PLR0917 - options are named
         "phone": phone,
         "website": website,
         "bank_account": bank_account,
+        "iban": iban,
+        "bic": bic,
         "payment_days": payment_days,
     }
 

@@ -288,18 +288,22 @@ def _payment(
     if invoice["kind"] == "credit_note" or invoice["total"] <= 0:
         return None
     seller = invoice["seller"]
-    account = seller.get("bank_account")
+    account, iban = seller.get("bank_account"), seller.get("iban")
+    numbers = [
+        (words["account"], grouped_account_number(account) if account else None),
+        (words["iban"], in_groups(iban, 4) if iban else None),
+    ]
+    # Who pays in another currency pays from abroad, where nobody knows Norwegian account numbers.
+    if invoice["currency"] != "NOK" and iban:
+        numbers.reverse()
     return {
         "main": _labelled(
-            (words["account"], grouped_account_number(account) if account else None),
+            numbers[0],
             (words["kid"], invoice["kid"]),
             (words["due_date"], write.day(invoice["due_date"])),
             (words["to_pay"], write.money(invoice["total"])),
         ),
-        "abroad": _labelled(
-            (words["iban"], in_groups(seller.get("iban"), 4) if seller.get("iban") else None),
-            (words["bic"], seller.get("bic")),
-        ),
+        "abroad": _labelled(numbers[1], (words["bic"], seller.get("bic"))),
     }
 
 

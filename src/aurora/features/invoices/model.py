@@ -10,6 +10,8 @@ from uuid import UUID
 
 from aurora.core.errors import AuroraError, Conflict, Invalid, NotFound
 from aurora.features.invoices import refusals as refusals  # noqa: PLC0414 - their codes are ours
+from aurora.features.invoices.entered import BillingProfile as BillingProfile  # noqa: PLC0414
+from aurora.features.invoices.entered import EnteredRate as EnteredRate  # noqa: PLC0414
 from aurora.features.invoices.lines import LineItem as LineItem  # noqa: PLC0414 - part of the model
 from aurora.features.invoices.lines import TaxLine as TaxLine  # noqa: PLC0414
 from aurora.features.invoices.lines import with_lines

@@ -257,6 +257,40 @@ select organization_id, slug, plan_id, currency, months, billable, fee + usage a
   new_fee + new_usage - fee - usage as difference, fee, usage, new_fee, new_usage
 from app.simulate_plan(:plan_id, :overrides::jsonb, :months, :on_plan, :organization_id::uuid);
 
+-- name: insert_exchange_rate -> EnteredRate
+-- Enters what a currency was worth in NOK on a day; entered again it is corrected, and documents keep theirs.
+insert into exchange_rates as r (currency, valid_on, nok, source)
+values (upper(:currency), :valid_on::date, :rate::numeric, :source)
+on conflict (currency, valid_on) do update set nok = excluded.nok, source = excluded.source
+returning r.currency as what, r.valid_on, r.nok as rate, r.source;
+
+-- name: insert_late_interest_rate -> EnteredRate
+-- Enters the late interest from a day on, in percent a year; entered again it is corrected.
+insert into late_interest_rates as r (valid_from, yearly_rate, source)
+values (:valid_on::date, :rate::numeric, :source)
+on conflict (valid_from) do update set yearly_rate = excluded.yearly_rate, source = excluded.source
+returning 'late interest' as what, r.valid_from as valid_on, r.yearly_rate as rate, r.source;
+
+-- name: update_billing_profile -> BillingProfile
+-- Changes the named fields of how an organization is invoiced and leaves the others; an empty text empties one.
+insert into billing_profiles as b (
+  organization_id, vat_area, vat_treatment, exemption_reason, einvoice, order_reference, payment_days
+) values (
+  :organization_id::uuid, nullif(:vat_area::text, ''), coalesce(:vat_treatment::text, 'standard'),
+  nullif(:exemption_reason::text, ''), coalesce(:einvoice::text, 'when_possible'), nullif(:order_reference::text, ''),
+  :payment_days::integer
+)
+on conflict (organization_id) do update set
+  vat_area = nullif(coalesce(:vat_area::text, b.vat_area), ''),
+  vat_treatment = coalesce(:vat_treatment::text, b.vat_treatment),
+  -- A reason belongs to an exemption, and goes with it.
+  exemption_reason = case when coalesce(:vat_treatment::text, b.vat_treatment) = 'exempt'
+    then nullif(coalesce(:exemption_reason::text, b.exemption_reason), '') else nullif(:exemption_reason::text, '') end,
+  einvoice = coalesce(:einvoice::text, b.einvoice),
+  order_reference = nullif(coalesce(:order_reference::text, b.order_reference), ''),
+  payment_days = coalesce(:payment_days::integer, b.payment_days)
+returning organization_id, vat_area, vat_treatment, exemption_reason, einvoice, order_reference, payment_days;
+
 -- name: set_seller_logo
 -- Gives a seller a logo, or none; what no document shows is removed. Returns the digest.
 select app.set_seller_logo(:legal_entity_id, :content::bytea, :width::integer, :height::integer);

@@ -84,6 +84,16 @@ class LateInterestRateMissing(Conflict):
     code, title = "late_interest_rate_missing", "No late interest is entered for the day"
 
 
+class LateInterestRateInvalid(Invalid):
+    """A rate is 0 to 100 percent a year, with a source."""
+
+    code, title = "late_interest_rate_invalid", "That is not a rate of late interest"
+    constraints = (
+        "late_interest_rates_yearly_rate_check",
+        "late_interest_rates_source_check",
+    )
+
+
 class InvoiceLineInvalid(Invalid):
     """A line lacks a description, or has an impossible quantity or price."""
 

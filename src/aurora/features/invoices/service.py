@@ -159,7 +159,14 @@ async def set_seller_logo(conn: Connection, picture: Picture | None) -> str | No
     Raises:
         SellerMissing: Nobody is entered.
     """
-    return await store.set_seller_logo(conn, DEFAULT_SELLER, picture)
+    kept = Picture(b"", 0, 0) if picture is None else picture
+    return await store.set_seller_logo(
+        conn,
+        legal_entity_id=DEFAULT_SELLER,
+        content=kept.content or None,
+        width=kept.width,
+        height=kept.height,
+    )
 
 
 async def get_seller_logo(conn: Connection) -> Logo:

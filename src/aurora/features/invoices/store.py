@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -21,12 +21,14 @@ from aurora.db.queries import (
 from aurora.db.transaction import Connection, Turns
 from aurora.features.invoices.model import (
     Allocation,
+    BillingProfile,
     BillingStep,
     BillLine,
     CreditNote,
     CreditNoteRow,
     DayFigure,
     DocumentRow,
+    EnteredRate,
     ImpressionMonth,
     Invoice,
     InvoiceRow,
@@ -38,7 +40,6 @@ from aurora.features.invoices.model import (
     SalesDocument,
     SimulatedCustomer,
 )
-from aurora.integrations.pictures import Picture
 
 QUERIES = load_queries(__package__)
 
@@ -362,18 +363,21 @@ async def simulate_plan(
     return await fetch_all(conn, query, SimulatedCustomer, overrides=Jsonb(overrides), **fields)
 
 
-async def set_seller_logo(
-    conn: Connection, legal_entity_id: str, picture: Picture | None
-) -> str | None:
-    """Give a seller a logo, or none; return the digest."""
-    digest: str | None = await fetch_value(
-        conn,
-        QUERIES["set_seller_logo"],
-        legal_entity_id=legal_entity_id,
-        content=None if picture is None else picture.content,
-        width=None if picture is None else picture.width,
-        height=None if picture is None else picture.height,
-    )
+async def enter_rate(
+    conn: Connection, kind: Literal["exchange_rate", "late_interest_rate"], **fields: Any
+) -> EnteredRate:
+    """Enter a rate of a day; fields are those of the query."""
+    return await fetch_one(conn, QUERIES[f"insert_{kind}"], EnteredRate, **fields)
+
+
+async def update_billing_profile(conn: Connection, **fields: Any) -> BillingProfile:
+    """Change how an organization is invoiced; fields are those of the query."""
+    return await fetch_one(conn, QUERIES["update_billing_profile"], BillingProfile, **fields)
+
+
+async def set_seller_logo(conn: Connection, **fields: Any) -> str | None:
+    """Give a seller a logo, or none; fields are those of the query. Return the digest."""
+    digest: str | None = await fetch_value(conn, QUERIES["set_seller_logo"], **fields)
     return digest
 
 
