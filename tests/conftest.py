@@ -25,6 +25,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
@@ -44,6 +45,10 @@ TEST_SETTINGS = {
 }
 STOP_TIMEOUT_S = 30.0
 LOGIN_ROLE = "aurora_app"
+
+# How fast a machine is decides no test.
+settings.register_profile("aurora", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("aurora")
 
 _FOLDER: pytest.StashKey[Path] = pytest.StashKey()
 

@@ -124,7 +124,7 @@ class Rig:
         home: Of this run.
         settings: Of PostgreSQL; none of them makes it less durable but in a mutant.
         program: What is run with `serve --port …`; a mutant's own in a test.
-        ingest: What stands in `app.ingest_staged_usage()`, and what a mutant puts there.
+        claim: What stands in `app.claim_staged_usage_singly()`, and what a mutant puts there.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Rig:
         *,
         settings: dict[str, str] | None = None,
         program: Sequence[str | Path] = (AURORA,),
-        ingest: tuple[str, str] | None = None,
+        claim: tuple[str, str] | None = None,
     ) -> None:
         self.home = home
         self._settings = settings or {}
@@ -151,8 +151,8 @@ class Rig:
         key = self._aurora("key", "create", "--org", "sender", "--name", "k", "--env", "production")
         self.key = str(key["key"])
         with psycopg.connect(self.postgres.dsn(), autocommit=True) as owner:
-            if ingest is not None:
-                _change(owner, *ingest)
+            if claim is not None:
+                _change(owner, *claim)
             # Also a mutant that writes nothing to the disk begins with a customer on it.
             owner.execute("checkpoint")
         self.server: subprocess.Popen[bytes] | None = None
@@ -213,9 +213,11 @@ class Rig:
 
 
 def _change(owner: psycopg.Connection[Any], stands: str, instead: str) -> None:
-    row = owner.execute("select pg_get_functiondef('app.ingest_staged_usage'::regproc)").fetchone()
+    row = owner.execute(
+        "select pg_get_functiondef('app.claim_staged_usage_singly'::regproc)"
+    ).fetchone()
     if row is None or stands not in row[0]:
-        raise LookupError(f"app.ingest_staged_usage() does not hold {stands!r}")
+        raise LookupError(f"app.claim_staged_usage_singly() does not hold {stands!r}")
     owner.execute(row[0].replace(stands, instead).encode())
 
 
@@ -225,12 +227,12 @@ async def run_faults(
     kills_of_the_server: int,
     settings: dict[str, str] | None = None,
     program: Sequence[str | Path] = (AURORA,),
-    ingest: tuple[str, str] | None = None,
+    claim: tuple[str, str] | None = None,
 ) -> Tally:
     """Send, kill, and count."""
     tally = Tally()
     with a_home() as home:
-        rig = await asyncio.to_thread(Rig, home, settings=settings, program=program, ingest=ingest)
+        rig = await asyncio.to_thread(Rig, home, settings=settings, program=program, claim=claim)
         try:
             await rig.start_server()
             await _send_and_kill(rig, tally, kills_of_postgres, kills_of_the_server)
@@ -359,7 +361,7 @@ GroupCommit._stored = answered_first
 """The wrong version that says so before it is so."""
 
 UNCLAIMED: Final = (
-    "if coalesce(cardinality(v_keys), 0) < (select count(*) from pg_temp.usage_staging) then",
-    "if false then",
+    "    where not exists (",
+    "    where false and not exists (",
 )
 """An ingest that stores whatever comes, known or not."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC
+from ipaddress import ip_address
 from itertools import islice
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -13,7 +14,6 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from aurora.features.usage.model import UsageEvent
-from aurora.features.usage.packing import parse_ip
 from aurora.features.usage.staging import event_key
 
 Row = tuple[Any, ...]
@@ -63,7 +63,7 @@ def finished_row(event: UsageEvent, organization_id: UUID) -> Row:
         event.widget_impression,
         event.origin,
         event.user_agent,
-        None if event.ip_address is None else parse_ip(event.ip_address),
+        None if event.ip_address is None else ip_address(event.ip_address),
         event.country_code,
         Jsonb(event.metadata),
         moment.date(),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import psycopg
@@ -41,17 +41,24 @@ from generate_series(%(first)s::bigint, %(last)s) n,
       (12 * power(random(), 3))::int as endpoint
   ) as moment
 """
-DELTAS: Final = """
-insert into usage_deltas (
-  organization_id, hour, api_key_id, endpoint, widget_type, country_code, status_class, origin,
-  requests, impressions, billable, cached, response_time_ms_sum, response_time_count,
-  response_times
-)
-select organization_id, date_trunc('hour', timestamp, 'UTC'), api_key_id, endpoint, '',
-  country_code, status_code / 100, origin,
-  count(*), count(*) filter (where widget_impression), 0, 0,
-  sum(response_time_ms), count(*), array_agg(app.latency_bucket(response_time_ms))
-from usage_analytics group by 1, 2, 3, 4, 5, 6, 7, 8
+COUNTED: Final = """
+do $$
+declare
+  v_first record;
+begin
+  perform app.open_usage_staging();
+  for v_first in select distinct %(part)s as part from usage_analytics order by 1 loop
+    insert into pg_temp.usage_staging (
+      organization_id, "timestamp", api_key_id, endpoint, status_code, response_time_ms, cached,
+      widget_type, widget_impression, billable, origin, country_code
+    )
+    select organization_id, timestamp, api_key_id, endpoint, status_code, response_time_ms, cached,
+      widget_type, widget_impression, billable, origin, country_code
+    from usage_analytics where %(part)s = v_first.part;
+    perform app.count_staged_usage();
+    truncate pg_temp.usage_staging;
+  end loop;
+end $$
 """
 # What came together, once; then each dimension by itself, and the response times by endpoint.
 COMBINED: Final = """
@@ -152,6 +159,11 @@ def rows_statement(
     first, last = numbers or (1, rows)
     named = {"rows": rows, "organizations": organizations, "batch": batch, "days": DAYS}
     return (ROWS % (named | {"first": first, "last": last})).encode()
+
+
+def count_usage(owner: psycopg.Connection[Any], *, part: str) -> None:
+    """Write the deltas of all rows: one for each organization and value of `part`, in SQL."""
+    owner.execute((COUNTED % {"part": part}).encode())
 
 
 def _insert(dsn: str, rows: int, organizations: int) -> None:

@@ -30,5 +30,5 @@ async def test_a_database_that_answers_before_the_disk_is_caught() -> None:
 
 
 async def test_an_ingest_that_claims_nothing_is_caught() -> None:
-    tally = await run_faults(kills_of_postgres=0, kills_of_the_server=1, ingest=UNCLAIMED)
+    tally = await run_faults(kills_of_postgres=0, kills_of_the_server=1, claim=UNCLAIMED)
     assert tally.twice

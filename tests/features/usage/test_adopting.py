@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.features.usage.test_recording import CLAIM, Hotel, a_hotel, books, value
+from tests.features.usage.test_recording import CLAIM, UNCLAIMED, Hotel, a_hotel, books, value
 
 from aurora.core import clock
 from aurora.db.pool import Pool
@@ -158,11 +158,11 @@ async def test_without_claims_a_second_pass_counts_twice(
 ) -> None:
     with psycopg.connect(database) as owner:
         found = owner.execute(
-            "select pg_get_functiondef('app.ingest_staged_usage'::regproc)"
+            "select pg_get_functiondef('app.claim_staged_usage_singly'::regproc)"
         ).fetchone()
         assert found
         assert CLAIM in found[0]
-        owner.execute(found[0].replace(CLAIM, "if false then"))
+        owner.execute(found[0].replace(CLAIM, UNCLAIMED))
     await taken_again(database, pool)
     assert (await books(pool, hotel.id))["rows"] > 2 * ROWS
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 import msgspec
@@ -20,7 +21,7 @@ from aurora.features.usage.model import (
     Rejection,
     TooManyEvents,
 )
-from aurora.features.usage.packing import check_event, parse_ip
+from aurora.features.usage.packing import Unstorable, check_event, pack_address
 
 EVENT = an_event(id="e", timestamp="2026-01-01T00:00:00Z")
 JSON_VALUES = st.recursive(
@@ -138,6 +139,14 @@ def test_any_bytes_are_read_or_refused_with_a_code(body: bytes) -> None:
 
 
 def test_an_ipv4_address_is_one_however_it_is_written() -> None:
-    assert parse_ip("::ffff:10.0.0.5") == parse_ip("10.0.0.5")
-    for wrong in ("10.0.0.256", "010.0.0.1", "fe80::1%eth0", "", "10.0.0.1/8"):
-        assert parse_ip(wrong) is None
+    assert pack_address("::ffff:10.0.0.5") == pack_address("10.0.0.5")
+    for wrong in ("10.0.0.256", "010.0.0.1", "fe80::1%eth0", "", "10.0.0.1/8", "::1\n", ":\ud800"):
+        with pytest.raises(Unstorable, match="is not an IP address"):
+            pack_address(wrong)
+
+
+@given(address=st.ip_addresses())
+def test_an_address_is_packed_as_postgresql_reads_it(address: IPv4Address | IPv6Address) -> None:
+    plain = getattr(address, "ipv4_mapped", None) or address
+    head = b"\2\x20\0\4" if plain.version == 4 else b"\3\x80\0\x10"
+    assert pack_address(str(address))[4:] == head + plain.packed

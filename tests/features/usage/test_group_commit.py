@@ -97,6 +97,17 @@ async def test_a_hundred_requests_need_few_transactions(
     assert await commits() <= 10
 
 
+async def test_a_full_group_waits_for_nobody(
+    ingest: GroupCommit, hotel: Hotel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GATHER_S", 30.0)
+    ingest._crowd = 20
+    # Whoever waits for the nineteen others is not answered in time.
+    async with asyncio.timeout(20):
+        receipt = await ingest.record(decoded(events(module.FULL_EVENTS)), hotel.sender)
+    assert receipt.accepted == module.FULL_EVENTS
+
+
 async def test_an_event_that_the_database_refuses_costs_nobody_else(
     ingest: GroupCommit, hotel: Hotel, pool: Pool, database: str
 ) -> None:

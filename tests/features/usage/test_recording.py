@@ -24,8 +24,9 @@ from aurora.features.usage.service import Sender, ensure_partitions, record_usag
 
 SENDERS = 8
 BATCH = 100
-# The line that makes once mean once: without the join every staged event is stored and counted.
-CLAIM = "if coalesce(cardinality(v_keys), 0) < (select count(*) from pg_temp.usage_staging) then"
+# The line that makes once mean once: without it every staged event is stored and counted.
+CLAIM = "    where not exists ("
+UNCLAIMED = "    where false and not exists ("
 
 
 @dataclass(frozen=True)
@@ -111,11 +112,11 @@ async def test_eight_senders_of_the_same_events_count_each_once(database: str) -
 
 async def test_an_ingest_without_the_claim_is_caught(database: str) -> None:
     async with await psycopg.AsyncConnection.connect(database, autocommit=True) as owner:
-        query = "select pg_get_functiondef('app.ingest_staged_usage()'::regprocedure)"
+        query = "select pg_get_functiondef('app.claim_staged_usage_singly'::regproc)"
         row = await (await owner.execute(query)).fetchone()
         assert row
         assert row[0].count(CLAIM) == 1
-        await owner.execute(row[0].replace(CLAIM, "if false then"))
+        await owner.execute(row[0].replace(CLAIM, UNCLAIMED))
     with pytest.raises(AssertionError):
         await overlapping_senders(database)
 

@@ -33,14 +33,12 @@ insert into public.watermark values (0);
 grant select, update on public.watermark to service_role;
 """
 ABOVE_THE_WATERMARK = """
-  with above as (
+taken as (
     select d.* from public.usage_deltas d where d.id > (select w.id from public.watermark w)
   ), moved as (
-    update public.watermark w set id = greatest(w.id, (select max(a.id) from above a))
+    update public.watermark w set id = greatest(w.id, (select max(t.id) from taken t))
     returning w.id
-  )
-  insert into pg_temp.usage_taken select a.* from above a
-"""
+  ), """
 
 
 class Event(NamedTuple):
@@ -256,11 +254,11 @@ async def test_a_fold_behind_a_watermark_is_caught(database: str) -> None:
     async with await psycopg.AsyncConnection.connect(database, autocommit=True) as owner:
         row = await (
             await owner.execute(
-                "select pg_get_functiondef('app.fold_usage(integer)'::regprocedure)"
+                "select pg_get_functiondef('app.take_usage_deltas(integer)'::regprocedure)"
             )
         ).fetchone()
         assert row
-        begins, ends = row[0].index("  with taken as ("), row[0].index(";\n  get diagnostics")
+        begins, ends = row[0].index("taken as ("), row[0].index("counts as (")
         await owner.execute(WATERMARK)
         wrong = row[0][:begins] + ABOVE_THE_WATERMARK + row[0][ends:]
         # Its views read what is not folded in the same way.
@@ -281,15 +279,20 @@ async def test_a_fold_behind_a_watermark_is_caught(database: str) -> None:
 # Parts of the fold whose absence must be seen: what is cut out of which function.
 LATE_VISITORS = """    delete from public.usage_visitors v
     using (
-      select distinct t.organization_id, (t.hour at time zone 'UTC')::date as date, t.api_key_id
-      from pg_temp.usage_taken t
-    ) t
-    where v.organization_id = t.organization_id and v.date = t.date and v.api_key_id = t.api_key_id;
+      select distinct f.organization_id, (f.hour at time zone 'UTC')::date as date,
+        f.value::uuid as api_key_id
+      from pg_temp.usage_folding f where f.dimension = 'api_key'
+    ) f
+    where v.organization_id = f.organization_id and v.date = f.date and v.api_key_id = f.api_key_id;
+"""
+BEFORE = """          union all
+          select before.bucket, before.count
+          from unnest(l.buckets, l.counts) as before (bucket, count)
 """
 FORGOTTEN = {
     "latencies": ("fold_usage", "perform app.fold_usage_latencies();"),
     "late visitors": ("fold_usage", LATE_VISITORS),
-    "what was there before": ("fold_usage_latencies", "union all select * from before"),
+    "what was there before": ("fold_usage_latencies", BEFORE),
     "earlier sums": ("fold_usage_rollups", "billable = r.billable + excluded.billable,"),
 }
 

@@ -2286,7 +2286,7 @@ language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
   return not exists (
-    select from public.usage_deltas d where d.organization_id = p_organization_id and d.hour < p_until
+    select from public.usage_deltas d where d.organization_id = p_organization_id and d.first_hour < p_until
   );
 end
 $$;

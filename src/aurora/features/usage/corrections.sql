@@ -52,6 +52,7 @@ as $$
 #variable_conflict use_column
 begin
   perform app.open_usage_reversing();
+  perform app.open_usage_staging();
   perform app.claim_usage_reversals(p_rows);
   with found as (
     select r.ordinal, a.*
@@ -69,17 +70,13 @@ begin
     order by 1, 2
     on conflict (organization_id, event_key) do nothing
     returning x.organization_id, x.event_key, x.reversal_key
-  ), counted as (
-    insert into public.usage_deltas (
-      organization_id, hour, api_key_id, endpoint, widget_type, country_code, status_class, origin, requests,
-      impressions, billable, cached, response_time_ms_sum, response_time_count, response_times
+  ), staged as (
+    insert into pg_temp.usage_staging (
+      organization_id, "timestamp", api_key_id, endpoint, status_code, response_time_ms, cached, widget_type,
+      widget_impression, billable, origin, country_code
     )
-    select f.organization_id, date_trunc('hour', f.timestamp, 'UTC'),
-      coalesce(f.api_key_id, '00000000-0000-0000-0000-000000000000'), f.endpoint, coalesce(f.widget_type, ''),
-      coalesce(f.country_code, ''), f.status_code / 100, coalesce(f.origin, ''), -1,
-      -f.widget_impression::integer, -f.billable::integer, -f.cached::integer, -coalesce(f.response_time_ms, 0),
-      case when f.response_time_ms is null then 0 else -1 end,
-      case when f.response_time_ms is not null then array[-app.latency_bucket(f.response_time_ms)] end
+    select f.organization_id, f.timestamp, f.api_key_id, f.endpoint, f.status_code, f.response_time_ms, f.cached,
+      f.widget_type, f.widget_impression, f.billable, f.origin, f.country_code
     from found f join pg_temp.usage_reversing r on r.ordinal = f.ordinal
       join reversed x on x.organization_id = r.organization_id and x.reversal_key = r.event_key
   )
@@ -93,6 +90,8 @@ begin
     left join found f on f.ordinal = o.ordinal
     left join reversed x on x.organization_id = o.organization_id and x.reversal_key = o.event_key
   where o.ordinal = r.ordinal and r.outcome = 'claimed';
+  perform app.count_staged_usage(-1);
+  truncate pg_temp.usage_staging;
 
   -- What took nothing back gives its id free: the same may come again after the event it means.
   delete from public.usage_event_ids e using pg_temp.usage_reversing r

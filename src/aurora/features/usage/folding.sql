@@ -27,31 +27,65 @@ create or replace function app.open_usage_folding() returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if to_regclass('pg_temp.usage_taken') is null then
-    create temporary table usage_taken (like public.usage_deltas) on commit delete rows;
+  if to_regclass('pg_temp.usage_folding') is null then
     create temporary table usage_folding (like public.usage_hourly) on commit delete rows;
+    create temporary table usage_folding_latencies (
+      organization_id uuid, hour timestamptz, endpoint text, buckets smallint[]
+    ) on commit delete rows;
   else
-    truncate pg_temp.usage_taken, pg_temp.usage_folding;
+    truncate pg_temp.usage_folding, pg_temp.usage_folding_latencies;
   end if;
 end
 $$;
 comment on function app.open_usage_folding() is 'Makes or empties this session''s tables of what is being folded.';
 
+create or replace function app.take_usage_deltas(p_limit integer) returns bigint
+language plpgsql set search_path = pg_catalog, pg_temp set work_mem = '64MB'
+as $$
+declare
+  v_taken bigint;
+begin
+  with batch as (
+    select b.organization_id, b.id
+    from (
+      select d.organization_id, d.id, sum(d.entries) over (order by d.organization_id, d.id) - d.entries as before
+      from (select u.organization_id, u.id, u.entries from public.usage_deltas u limit 5000) d
+    ) b
+    -- The first one always, however large.
+    where b.before < p_limit
+  ), taken as (
+    delete from public.usage_deltas d using batch b where d.organization_id = b.organization_id and d.id = b.id
+    returning d.*
+  ), counts as (
+    insert into pg_temp.usage_folding
+    select t.organization_id, x.dimension, x.hour, x.value, sum(x.requests), sum(x.impressions), sum(x.billable),
+      sum(x.successful), sum(x.failed), sum(x.cached), sum(x.response_time_ms_sum), sum(x.response_time_count)
+    from taken t
+      cross join lateral unnest(
+        t.hours, t.dimensions, t.dimension_values, t.requests, t.impressions, t.billable, t.successful, t.failed,
+        t.cached, t.response_time_ms_sum, t.response_time_count
+      ) as x (
+        hour, dimension, value, requests, impressions, billable, successful, failed, cached, response_time_ms_sum,
+        response_time_count
+      )
+    group by 1, 2, 3, 4
+  ), latencies as (
+    insert into pg_temp.usage_folding_latencies
+    select t.organization_id, x.hour, x.endpoint, x.buckets
+    from taken t
+      cross join lateral unnest(t.latency_hours, t.latency_endpoints, t.latencies) as x (hour, endpoint, buckets)
+  )
+  select coalesce(sum(t.entries), 0) into v_taken from taken t;
+  return v_taken;
+end
+$$;
+comment on function app.take_usage_deltas(integer) is
+  'Moves deltas of about this many entries into this session''s tables, summed; returns how many entries.';
+
 create or replace function app.fold_usage_counts() returns void
 language plpgsql set search_path = pg_catalog, pg_temp set work_mem = '64MB'
 as $$
 begin
-  insert into pg_temp.usage_folding
-  select t.organization_id, x.dimension, t.hour, x.value, sum(t.requests), sum(t.impressions), sum(t.billable),
-    coalesce(sum(t.requests) filter (where t.status_class in (2, 3)), 0),
-    coalesce(sum(t.requests) filter (where t.status_class >= 4), 0),
-    sum(t.cached), sum(t.response_time_ms_sum), sum(t.response_time_count)
-  from pg_temp.usage_taken t
-    cross join lateral app.usage_dimensions(
-      t.api_key_id, t.endpoint, t.widget_type, t.status_class, t.country_code, t.origin
-    ) x
-  group by t.organization_id, x.dimension, t.hour, x.value;
-
   -- A value that its day does not know yet gets a name while there is room, the largest first.
   with arrived as (
     select f.organization_id, f.dimension, (f.hour at time zone 'UTC')::date as date, f.value,
@@ -80,7 +114,7 @@ begin
 end
 $$;
 comment on function app.fold_usage_counts() is
-  'Sums what was taken by hour and dimension, with values beyond the limit of their day under (other).';
+  'Puts values beyond the limit of their day under (other).';
 
 create or replace function app.fold_usage_rollups() returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -125,36 +159,38 @@ as $$
 begin
   -- Under the name that the counts got: an endpoint beyond the limit is in (other) here too.
   insert into public.usage_latencies as r (organization_id, span, starts_at, endpoint, buckets, counts)
-  with arrived as (
-    select t.organization_id, t.hour, left(t.endpoint, 250) as endpoint, abs(b.bucket)::smallint as bucket, sum(sign(b.bucket)) as count
-    from pg_temp.usage_taken t cross join lateral unnest(t.response_times) as b (bucket)
-    group by 1, 2, 3, 4
-  ), named as materialized (
-    select a.organization_id, a.hour, a.bucket, a.count,
+  with named as (
+    select a.organization_id, a.hour, a.buckets,
       case when f.value is null then '(other)' else a.endpoint end as endpoint
     -- Distinct: an endpoint that calls itself (other) stands beside those that were put there.
-    from arrived a left join (
+    from pg_temp.usage_folding_latencies a left join (
       select distinct o.organization_id, o.hour, o.value from pg_temp.usage_folding o where o.dimension = 'endpoint'
     ) f on f.organization_id = a.organization_id and f.hour = a.hour and f.value = a.endpoint
   ), spans as (
-    select n.organization_id, 'hour' as span, n.hour as starts_at, n.endpoint, n.bucket, n.count from named n
+    select n.organization_id, 'hour' as span, n.hour as starts_at, n.endpoint, n.buckets from named n
     union all
-    select n.organization_id, 'day', date_trunc('day', n.hour, 'UTC'), n.endpoint, n.bucket, n.count from named n
-  ), before as (
-    select l.organization_id, l.span, l.starts_at, l.endpoint, b.bucket, b.count
-    from (select distinct s.organization_id, s.span, s.starts_at, s.endpoint from spans s) touched
-      join public.usage_latencies l using (organization_id, span, starts_at, endpoint)
-      cross join lateral unnest(l.buckets, l.counts) as b (bucket, count)
-  ), summed as (
-    select a.organization_id, a.span, a.starts_at, a.endpoint, a.bucket, sum(a.count)::bigint as count
-    from (select * from spans union all select * from before) a
-    group by 1, 2, 3, 4, 5
+    select n.organization_id, 'day', date_trunc('day', n.hour, 'UTC'), n.endpoint, n.buckets from named n
+  ), touched as (
+    select s.organization_id, s.span, s.starts_at, s.endpoint, array_agg(row(s.buckets)::app.latency_list) as lists
+    from spans s group by 1, 2, 3, 4
   )
   -- Whole, and not added to: one folder at a time, so what was there is what was read.
-  -- In no order: sorting took a third of the time, and whoever reads adds the pairs up.
-  select s.organization_id, s.span, s.starts_at, s.endpoint, array_agg(s.bucket), array_agg(s.count)
-  from summed s
-  group by 1, 2, 3, 4
+  select t.organization_id, t.span, t.starts_at, t.endpoint, merged.buckets, merged.counts
+  from touched t left join public.usage_latencies l using (organization_id, span, starts_at, endpoint)
+    cross join lateral (
+      select array_agg(summed.bucket) as buckets, array_agg(summed.count) as counts
+      from (
+        select each.bucket, sum(each.count)::bigint as count
+        from (
+          select abs(b.bucket)::smallint as bucket, case when b.bucket > 0 then 1 else -1 end::bigint as count
+          from unnest(t.lists) as a (buckets) cross join lateral unnest(a.buckets) as b (bucket)
+          union all
+          select before.bucket, before.count
+          from unnest(l.buckets, l.counts) as before (bucket, count)
+        ) each
+        group by each.bucket
+      ) summed
+    ) merged
   on conflict (organization_id, span, starts_at, endpoint) do update set
     buckets = excluded.buckets, counts = excluded.counts;
 end
@@ -172,14 +208,7 @@ begin
     return 0;
   end if;
   perform app.open_usage_folding();
-  with taken as (
-    delete from public.usage_deltas d
-    using (select organization_id, id from public.usage_deltas limit p_limit) batch
-    where d.organization_id = batch.organization_id and d.id = batch.id
-    returning d.*
-  )
-  insert into pg_temp.usage_taken select t.* from taken t;
-  get diagnostics v_folded = row_count;
+  v_folded := app.take_usage_deltas(p_limit);
   if v_folded > 0 then
     perform app.fold_usage_counts();
     perform app.fold_usage_rollups();
@@ -187,13 +216,14 @@ begin
     -- A late event makes a closed day's count of visitors wrong: it is counted again.
     delete from public.usage_visitors v
     using (
-      select distinct t.organization_id, (t.hour at time zone 'UTC')::date as date, t.api_key_id
-      from pg_temp.usage_taken t
-    ) t
-    where v.organization_id = t.organization_id and v.date = t.date and v.api_key_id = t.api_key_id;
+      select distinct f.organization_id, (f.hour at time zone 'UTC')::date as date,
+        f.value::uuid as api_key_id
+      from pg_temp.usage_folding f where f.dimension = 'api_key'
+    ) f
+    where v.organization_id = f.organization_id and v.date = f.date and v.api_key_id = f.api_key_id;
   end if;
   return v_folded;
 end
 $$;
 comment on function app.fold_usage(integer) is
-  'Folds up to this many deltas into the rollups; returns how many. 0 also when another folds.';
+  'Folds deltas of about this many entries into the rollups; returns how many. 0 also when another folds.';

@@ -40,7 +40,12 @@ LANES: Final = 2
 MAX_GROUP_EVENTS: Final = 10_000
 MAX_WAITING_EVENTS: Final = 60_000
 GATHER_S: Final = 0.002
-SLICE_EVENTS: Final = 500
+FULL_EVENTS: Final = 500
+"""A group of so many is not worth waiting for more: their own work outweighs the commit's."""
+
+SLICE_EVENTS: Final = 100
+"""A millisecond's work: an answer of PostgreSQL that came meanwhile waits no longer than that."""
+
 STATEMENT_TIMEOUT_MS: Final = 30_000
 BUSY_ATTEMPTS: Final = 3
 BUSY_DELAY_S: Final = 0.05
@@ -157,13 +162,16 @@ class GroupCommit:
                     return
                 self._wake.clear()
                 await self._wake.wait()
-            if len(self._queue) < self._crowd and not self._closing:
+            if len(self._queue) < self._crowd and not self._is_full() and not self._closing:
                 # Those who were answered together will soon be back together.
                 await asyncio.sleep(GATHER_S)
             group = self._take()
             if group:
                 self._crowd = len(group)
                 await self._settle(group)
+
+    def _is_full(self) -> bool:
+        return sum(len(waiting.staging.rows) for waiting in self._queue) >= FULL_EVENTS
 
     def _take(self) -> list[_Waiting]:
         group: list[_Waiting] = []

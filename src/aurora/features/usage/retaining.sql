@@ -105,7 +105,8 @@ begin
   -- What is not folded yet would never be counted again by anybody: the fold comes first.
   if not found or exists (
     select from public.usage_deltas d
-    where d.hour >= v_month.first::timestamp at time zone 'UTC' and d.hour < v_month.after::timestamp at time zone 'UTC'
+    where d.last_hour >= v_month.first::timestamp at time zone 'UTC'
+      and d.first_hour < v_month.after::timestamp at time zone 'UTC'
   ) then
     return 0;
   end if;

@@ -36,15 +36,18 @@ comment on function app.count_closed_visitors(integer) is
   'Counts the distinct visitors of days that are over; returns how many (organization, day, key). 0 also during a fold.';
 
 create or replace view usage_delta_series with (security_invoker = true) as
-select d.organization_id, x.dimension, d.hour, x.value, d.requests::bigint as requests,
-  d.impressions::bigint as impressions, d.billable::bigint as billable,
-  case when d.status_class in (2, 3) then d.requests else 0 end::bigint as successful,
-  case when d.status_class >= 4 then d.requests else 0 end::bigint as failed,
-  d.cached::bigint as cached, d.response_time_ms_sum, d.response_time_count::bigint as response_time_count
+select d.organization_id, x.dimension, x.hour, x.value, x.requests::bigint as requests,
+  x.impressions::bigint as impressions, x.billable::bigint as billable, x.successful::bigint as successful,
+  x.failed::bigint as failed, x.cached::bigint as cached, x.response_time_ms_sum,
+  x.response_time_count::bigint as response_time_count
 from usage_deltas d
-  cross join lateral app.usage_dimensions(
-    d.api_key_id, d.endpoint, d.widget_type, d.status_class, d.country_code, d.origin
-  ) x;
+  cross join lateral unnest(
+    d.hours, d.dimensions, d.dimension_values, d.requests, d.impressions, d.billable, d.successful, d.failed,
+    d.cached, d.response_time_ms_sum, d.response_time_count
+  ) as x (
+    hour, dimension, value, requests, impressions, billable, successful, failed, cached, response_time_ms_sum,
+    response_time_count
+  );
 comment on view usage_delta_series is 'Usage that is not folded yet, by hour and dimension.';
 
 create or replace view usage_daily_series with (security_invoker = true) as
@@ -75,8 +78,10 @@ select l.organization_id, l.span, l.starts_at, l.endpoint, unnest(l.buckets) as 
   true as is_folded
 from usage_latencies l
 union all
-select d.organization_id, 'hour', d.hour, left(d.endpoint, 250), abs(b.bucket)::smallint, sign(b.bucket)::bigint, false
-from usage_deltas d cross join lateral unnest(d.response_times) as b (bucket);
+select d.organization_id, 'hour', x.hour, x.endpoint, abs(b.bucket)::smallint, sign(b.bucket)::bigint, false
+from usage_deltas d
+  cross join lateral unnest(d.latency_hours, d.latency_endpoints, d.latencies) as x (hour, endpoint, buckets)
+  cross join lateral unnest(x.buckets) as b (bucket);
 comment on view usage_latency_rows is
   'Response times by endpoint, hour or day, and bucket. What is not folded yet stands under its hour only.';
 
