@@ -19,6 +19,7 @@ from tests.conftest import TEST_SETTINGS
 
 from aurora.db.embedded import EmbeddedServer
 from aurora.db.migrator import migrate
+from aurora.integrations import jobs
 
 ROOT = Path(__file__).parents[2]
 MIGRATIONS = ROOT / "src/aurora/db/migrations"
@@ -61,6 +62,7 @@ async def debian() -> AsyncIterator[str]:
             _shared(folder), settings=TEST_SETTINGS, binaries=DEBIAN / "bin"
         )
         await migrate(server.dsn())
+        await jobs.install(server.dsn())
         yield server.dsn()
         server.stop()
 

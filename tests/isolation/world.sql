@@ -43,6 +43,11 @@ select app.redeem_coupon('{place}000000000000', upper('SECRET-{letter}'));
 select app.bill_subscription('{place}000000000020', current_date);
 update invoices set id = '{place}000000000030' where organization_id = '{place}000000000000';
 select app.issue_invoice('{place}000000000030');
+insert into billed_months (
+  subscription_id, billed_at, organization_id, period_start, billable, usage_amount, base_amount
+) values (
+  '{place}000000000020', now(), '{place}000000000000', now() - interval '1 month', 1, 50, 50
+);
 insert into subscription_adjustments (
   organization_id, subscription_id, kind, reason, description, quantity, unit_price, amount, currency, period_start,
   period_end

@@ -68,6 +68,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
         "settling.sql",
         "adjusting.sql",
         "delivering.sql",
+        "running.sql",
         "simulating.sql",
         "policies.sql",
     ),

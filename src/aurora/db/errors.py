@@ -50,15 +50,29 @@ def translate(error: psycopg.Error) -> AuroraError | None:
     Args:
         error: What psycopg raised.
     """
-    state = error.sqlstate
-    if state == REFUSAL_STATE:
-        refusal = error_by_code(error.diag.message_primary or "")
-        return refusal(error.diag.message_detail) if refusal else None
-    if state is None:
+    if error.sqlstate is None:
         # No state means the server never answered: the connection or the pool failed.
         return DatabaseUnavailable() if isinstance(error, psycopg.OperationalError) else None
+    said = error.diag
+    return refused(
+        error.sqlstate, said.message_primary or "", said.message_detail, said.constraint_name or ""
+    )
+
+
+def refused(state: str, message: str, detail: str | None, constraint: str) -> AuroraError | None:
+    """Return the Aurora error of what SQL was refused and handed on as a row; as `translate`.
+
+    Args:
+        state: SQLSTATE.
+        message: The primary message; of a refusal its code.
+        detail: Of a refusal the sentence for people.
+        constraint: The one that was violated, or nothing.
+    """
+    if state == REFUSAL_STATE:
+        refusal = error_by_code(message)
+        return refusal(detail) if refusal else None
     if state.startswith(_CONSTRAINT_CLASS) and state != _NOT_NULL_VIOLATION:
-        violated = error_by_constraint(error.diag.constraint_name or "")
+        violated = error_by_constraint(constraint)
         return violated() if violated else None
     if state in _BUSY_STATES:
         return DatabaseBusy()

@@ -24,6 +24,7 @@ from psycopg.rows import kwargs_row, tuple_row
 
 from aurora.db.errors import NotFoundRow, TooManyRows
 from aurora.db.lexer import Kind, SqlSyntaxError, Token, tokens
+from aurora.db.transaction import Turns
 
 T = TypeVar("T")
 
@@ -234,7 +235,7 @@ async def fetch_one(
 
 
 async def fetch_optional(
-    connection: psycopg.AsyncConnection[Any], query: Query, model: type[T], /, **params: Any
+    connection: psycopg.AsyncConnection[Any] | Turns, query: Query, model: type[T], /, **params: Any
 ) -> T | None:
     """Return the row as a `model`, or None when there is none.
 
@@ -248,7 +249,7 @@ async def fetch_optional(
 
 
 async def fetch_value(
-    connection: psycopg.AsyncConnection[Any], query: Query, /, **params: Any
+    connection: psycopg.AsyncConnection[Any] | Turns, query: Query, /, **params: Any
 ) -> Any:
     """Return the only column of the row, or None when there is no row.
 
@@ -274,7 +275,10 @@ async def execute(connection: psycopg.AsyncConnection[Any], query: Query, /, **p
 
 @asynccontextmanager
 async def _run(
-    connection: psycopg.AsyncConnection[Any], query: Query, params: dict[str, Any], factory: Any
+    connection: psycopg.AsyncConnection[Any] | Turns,
+    query: Query,
+    params: dict[str, Any],
+    factory: Any,
 ) -> AsyncIterator[psycopg.AsyncCursor[Any]]:
     """Run a query and lend its cursor; whatever goes wrong names the query."""
     if params.keys() != set(query.parameters):

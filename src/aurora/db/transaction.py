@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, Self, get_args
 from uuid import UUID
 
 import psycopg
@@ -29,6 +29,7 @@ __all__ = [
     "tenant",
     "transaction",
     "transaction_on",
+    "transactions_in_turn",
 ]
 
 Role = Literal["service_role", "tenant", "authenticated", "anon"]
@@ -191,6 +192,74 @@ async def transaction_on(
         await _commit(connection)
     except BaseException:
         await _abandon(connection)
+        raise
+
+
+class Turns:
+    """A connection on which every statement is a transaction of its own; see below."""
+
+    def __init__(self, connection: Connection, opening: str) -> None:
+        self._connection = connection
+        self._opening = opening
+        self._is_open = False
+
+    def cursor(self, *, row_factory: Any) -> psycopg.AsyncCursor[Any]:
+        """Return a cursor whose `execute` commits what is open and begins anew."""
+        return _TurnCursor(self._connection, self, row_factory=row_factory)
+
+    def begin(self) -> str:
+        """Return what goes before the statement in its message."""
+        ends, self._is_open = ("commit; " if self._is_open else ""), True
+        return f"{ends}{self._opening}; "
+
+
+class _TurnCursor(psycopg.AsyncClientCursor[Any]):
+    def __init__(self, connection: Connection, turns: Turns, *, row_factory: Any) -> None:
+        super().__init__(connection, row_factory=row_factory)
+        self._turns = turns
+
+    async def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
+        await super().execute((self._turns.begin() + query).encode(), params, **options)
+        while self.nextset():
+            pass
+        return self
+
+
+@asynccontextmanager
+async def transactions_in_turn(
+    pool: Pool, acting_as: Actor, *, statement_timeout_ms: int = STATEMENT_TIMEOUT_MS
+) -> AsyncIterator[Turns]:
+    """Borrow a connection for many transactions of one statement each, in one round trip each.
+
+    The commit of the one before, the opening, and the statement travel in one message, which costs
+    a third of three. The rows of a statement are there before it is committed; the last one is
+    committed at the end of the block, or rolled back on any exception.
+
+    Args:
+        pool: Where the connection comes from and returns to, clean.
+        acting_as: Whose rights apply.
+        statement_timeout_ms: The longest any single statement may run, in milliseconds.
+
+    Raises:
+        As `transaction`.
+    """
+    try:
+        connection = await pool.getconn()
+        try:
+            opening = _opening(connection, acting_as, False, statement_timeout_ms)
+            try:
+                # Parameters are bound in the message: psycopg looks for placeholders in all of it.
+                yield Turns(connection, opening.replace("%", "%%"))
+                if connection.pgconn.transaction_status != TransactionStatus.IDLE:
+                    await _commit(connection)
+            except BaseException:
+                await _abandon(connection)
+                raise
+        finally:
+            await pool.putconn(connection)
+    except psycopg.Error as error:
+        if translated := translate(error):
+            raise translated from error
         raise
 
 

@@ -174,8 +174,8 @@ async def naively(pool) -> None:
     while due := await step(pool, "select id from subscriptions where next_billing_at <= app.now()"
                                   " order by next_billing_at, id limit 1"):
         drafted = await step(
-            pool, "select app.draft_invoice(s, %s, app.bill_lines(s.organization_id,"
-            " s.next_billing_at, s.time_zone)) from subscriptions s where id = %s", as_of, due)
+            pool, "select (app.draft_invoice(s, %s, app.bill_lines(s.organization_id,"
+            " s.next_billing_at, s.time_zone))).id from subscriptions s where id = %s", as_of, due)
         await step(pool, "select app.issue_invoice(%s)", drafted)
         await step(pool, "select 1 from subscriptions s, app.advance_subscription(s, '[]')"
                          " where id = %s", due)

@@ -88,11 +88,18 @@ comment on function app.audit_actor() is
   'Who acts: app.actor where the application said so, the person of the token, or the database role.';
 
 create or replace function app.audit_digest(p_fields text[]) returns bytea
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_field text;
+  v_text text := '';
+begin
   -- Each field with its length in bytes before it, a null as a dash: no two lists of fields give one text.
-  select sha256(convert_to(string_agg(coalesce(octet_length(f.field) || ':' || f.field, '-'), ',' order by f.place), 'UTF8'))
-  from unnest(p_fields) with ordinality as f (field, place)
+  foreach v_field in array p_fields loop
+    v_text := v_text || coalesce(octet_length(v_field) || ':' || v_field, '-') || ',';
+  end loop;
+  return sha256(convert_to(left(v_text, -1), 'UTF8'));
+end
 $$;
 comment on function app.audit_digest(text[]) is 'SHA-256 over fields as netstrings; aurora.features.audit.chain computes the same.';
 
@@ -114,28 +121,44 @@ end
 $$;
 comment on function app.without_secrets(jsonb) is 'The fields with every key, and every member named like a secret, taken out.';
 
-create or replace function app.changed_fields(p_row jsonb, p_other jsonb, p_recorded text[]) returns jsonb
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+create or replace function app.shortened(p_value jsonb) returns jsonb
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
-  select jsonb_object_agg(
-    f.key,
-    case
-      when f.key <> all (p_recorded) then '"(withheld)"'
-      -- A limit, so that a row of the audit stays small whatever is put into a text or a document.
-      when pg_column_size(f.value) > 8000
-        then to_jsonb(format('(%s bytes, sha256 %s)', octet_length(f.value::text),
-          encode(sha256(convert_to(f.value::text, 'UTF8')), 'hex')))
-      else f.value
-    end
-  )
-  from jsonb_each(p_row) f
-  where case
-    when p_other is null then f.key = any (p_recorded) and f.value <> 'null'
-    else f.value is distinct from p_other -> f.key
-  end
+begin
+  -- A limit, so that a row of the audit stays small whatever is put into a text or a document.
+  return to_jsonb(format('(%s bytes, sha256 %s)', octet_length(p_value::text),
+    encode(sha256(convert_to(p_value::text, 'UTF8')), 'hex')));
+end
+$$;
+comment on function app.shortened(jsonb) is 'What stands in the audit for a value too long for it: its length and digest.';
+
+create or replace function app.changed_fields(
+  p_old jsonb, p_new jsonb, p_recorded text[], out before jsonb, out after jsonb
+)
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if p_old is not null and p_new is not null then
+    select jsonb_object_agg(n.key, case when n.key <> all (p_recorded) then '"(withheld)"'
+        when pg_column_size(o.value) > 8000 then app.shortened(o.value) else o.value end),
+      jsonb_object_agg(n.key, case when n.key <> all (p_recorded) then '"(withheld)"'
+        when pg_column_size(n.value) > 8000 then app.shortened(n.value) else n.value end)
+    into before, after
+    from jsonb_each(p_new) n cross join lateral (select p_old -> n.key as value) o
+    where n.value is distinct from o.value;
+    return;
+  end if;
+  -- A row that came or went: what is recorded of it, and only that.
+  select jsonb_object_agg(f.key, case when pg_column_size(f.value) > 8000 then app.shortened(f.value) else f.value end)
+  into after from jsonb_each(coalesce(p_new, p_old)) f
+  where f.key = any (p_recorded) and f.value <> 'null';
+  if p_new is null then
+    before := after; after := null;
+  end if;
+end
 $$;
 comment on function app.changed_fields(jsonb, jsonb, text[]) is
-  'The fields of a row that the other version has otherwise; values of fields not listed are withheld.';
+  'What a change took from a row and what it gave it, field by field; values of fields not listed are withheld.';
 
 create or replace function app.record_event(
   p_organization_id uuid, p_action text, p_subject_type text, p_subject_id text,
@@ -143,13 +166,16 @@ create or replace function app.record_event(
 ) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  -- Looked through together: nearly always there is nothing to find.
+  v_clean constant jsonb := app.without_secrets(jsonb_build_array(p_before, p_after));
 begin
   insert into app.audit_pending (
     organization_id, actor, database_role, request_id, action, subject_type, subject_id, before, after
   ) values (
     p_organization_id, left(app.audit_actor(), 200), coalesce(nullif(current_setting('role', true), 'none'), session_user),
     left(nullif(current_setting('app.request_id', true), ''), 200), p_action, p_subject_type, p_subject_id,
-    app.without_secrets(p_before), app.without_secrets(p_after)
+    nullif(v_clean -> 0, 'null'), nullif(v_clean -> 1, 'null')
   );
 end
 $$;
@@ -181,7 +207,7 @@ begin
   foreach v_rule in array tg_argv[4]::text[] loop
     v_column := split_part(split_part(v_rule, ':', 1), '=', 1);
     v_value := nullif(split_part(split_part(v_rule, ':', 1), '=', 2), '');
-    if v_column = lower(tg_op) or (
+    if (v_column = lower(tg_op) and (v_value is null or v_new ->> v_value is not null)) or (
       tg_op = 'UPDATE' and v_old -> v_column is distinct from v_new -> v_column
       and (v_value is null or v_value = coalesce(v_new ->> v_column, 'null'))
     ) then
@@ -189,8 +215,7 @@ begin
       exit;
     end if;
   end loop;
-  v_before := app.changed_fields(v_old, v_new, v_recorded);
-  v_after := app.changed_fields(v_new, v_old, v_recorded);
+  select c.before, c.after into v_before, v_after from app.changed_fields(v_old, v_new, v_recorded) c;
   perform app.record_event(
     (coalesce(v_new, v_old) ->> v_owner)::uuid, v_subject || '.' || v_verb, v_subject,
     coalesce(v_new, v_old) ->> 'id', v_before, v_after
@@ -237,15 +262,32 @@ begin
 end
 $$;
 comment on function app.audit_table(regclass, text, text[], text[], text[], text) is
-  'Audits a table: of p_recorded the values are kept, of p_ignored nothing, of every other column only that it changed. p_verbs: ''status=revoked:revoked'', the first that fits.';
+  'Audits a table: of p_recorded the values are kept, of p_ignored nothing, of every other column only that it changed. p_verbs: ''status=revoked:revoked'', ''insert=number:issued'' for a row that begins with a number; the first that fits.';
+
+create or replace function app.lock_audit_head(p_organization_id uuid, out sequence bigint, out hash bytea)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_chain constant uuid := coalesce(p_organization_id, '00000000-0000-0000-0000-000000000000');
+begin
+  for v_try in 1..2 loop
+    select h.sequence, h.hash into sequence, hash from public.audit_heads h where h.chain = v_chain for update;
+    exit when found;
+    insert into public.audit_heads (organization_id, sequence, hash)
+    values (p_organization_id, 0, decode(repeat('00', 32), 'hex')) on conflict (chain) do nothing;
+  end loop;
+end
+$$;
+comment on function app.lock_audit_head(uuid) is 'How long a chain is and its last hash, locked until the transaction ends; begins the chain where there is none.';
 
 create or replace function app.seal_audit() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_transaction constant xid8 := pg_current_xact_id();
-  v_organization_id uuid;
   v_event app.audit_pending;
+  v_of uuid;
+  v_sealed bigint := 0;
   v_id bigint;
   v_sequence bigint;
   v_previous bytea;
@@ -257,38 +299,36 @@ begin
   ) then
     return null;
   end if;
-  -- Heads are the last rows a transaction locks, and always in this order: nobody waits in a circle.
-  for v_organization_id in
-    select distinct p.organization_id from app.audit_pending p where p.transaction_id = v_transaction order by 1
+  for v_event in
+    with taken as (delete from app.audit_pending p where p.transaction_id = v_transaction returning p.*)
+    select t.* from taken t order by t.organization_id, t.position
   loop
-    insert into public.audit_heads (organization_id, sequence, hash)
-    values (v_organization_id, 0, decode(repeat('00', 32), 'hex')) on conflict (chain) do nothing;
-    select h.sequence, h.hash into strict v_sequence, v_previous from public.audit_heads h
-    where h.chain = coalesce(v_organization_id, '00000000-0000-0000-0000-000000000000') for update;
-    for v_event in
-      select p.* from app.audit_pending p
-      where p.transaction_id = v_transaction and p.organization_id is not distinct from v_organization_id
-      order by p.position
-    loop
-      v_id := nextval('public.audit_events_id_seq');
-      v_sequence := v_sequence + 1;
-      v_hash := app.audit_digest(array[
-        'aurora-audit-1', v_id::text, v_organization_id::text, v_sequence::text,
-        to_char(v_event.occurred_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-        v_event.actor, v_event.database_role, v_event.request_id, v_event.action, v_event.subject_type,
-        v_event.subject_id, v_event.before::text, v_event.after::text, encode(v_previous, 'hex')
-      ]);
-      insert into public.audit_events values (
-        v_id, v_organization_id, v_sequence, v_event.occurred_at, v_event.actor, v_event.database_role,
-        v_event.request_id, v_event.action, v_event.subject_type, v_event.subject_id, v_event.before, v_event.after,
-        v_previous, v_hash
-      );
-      v_previous := v_hash;
-    end loop;
-    update public.audit_heads h set sequence = v_sequence, hash = v_previous
-    where h.chain = coalesce(v_organization_id, '00000000-0000-0000-0000-000000000000');
+    -- Heads are the last rows a transaction locks, and always in this order: nobody waits in a circle.
+    if v_sealed = 0 or v_of is distinct from v_event.organization_id then
+      if v_sealed > 0 then
+        update public.audit_heads h set sequence = v_sequence, hash = v_previous
+        where h.chain = coalesce(v_of, '00000000-0000-0000-0000-000000000000');
+      end if;
+      v_of := v_event.organization_id;
+      select h.sequence, h.hash into strict v_sequence, v_previous from app.lock_audit_head(v_of) h;
+    end if;
+    v_sealed := v_sealed + 1; v_sequence := v_sequence + 1;
+    v_id := nextval('public.audit_events_id_seq');
+    v_hash := app.audit_digest(array[
+      'aurora-audit-1', v_id::text, v_of::text, v_sequence::text,
+      to_char(v_event.occurred_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+      v_event.actor, v_event.database_role, v_event.request_id, v_event.action, v_event.subject_type,
+      v_event.subject_id, v_event.before::text, v_event.after::text, encode(v_previous, 'hex')
+    ]);
+    insert into public.audit_events values (
+      v_id, v_of, v_sequence, v_event.occurred_at, v_event.actor, v_event.database_role,
+      v_event.request_id, v_event.action, v_event.subject_type, v_event.subject_id, v_event.before, v_event.after,
+      v_previous, v_hash
+    );
+    v_previous := v_hash;
   end loop;
-  delete from app.audit_pending p where p.transaction_id = v_transaction;
+  update public.audit_heads h set sequence = v_sequence, hash = v_previous
+  where h.chain = coalesce(v_of, '00000000-0000-0000-0000-000000000000');
   return null;
 end
 $$;
@@ -344,7 +384,8 @@ select app.audit_table(
 );
 
 revoke execute on function
-  app.audit_actor(), app.audit_digest(text[]), app.without_secrets(jsonb), app.changed_fields(jsonb, jsonb, text[]),
+  app.audit_actor(), app.audit_digest(text[]), app.without_secrets(jsonb), app.shortened(jsonb),
+  app.changed_fields(jsonb, jsonb, text[]), app.lock_audit_head(uuid),
   app.record_event(uuid, text, text, text, jsonb, jsonb), app.record_change(),
   app.audit_table(regclass, text, text[], text[], text[], text), app.seal_audit(), app.refuse_audit_change()
 from public;

@@ -30,6 +30,7 @@ create table subscriptions (
   trial_end_action text not null default 'convert',
   cancel_at_period_end boolean not null default false,
   cancelled_at timestamptz,
+  closed_at timestamptz,
 
   included_impressions bigint,
   overage_rate numeric(14, 4),
@@ -70,7 +71,7 @@ create table subscriptions (
   constraint subscriptions_metadata_check check (jsonb_typeof(metadata) = 'object')
 );
 create index subscriptions_next_billing_at_idx on subscriptions (next_billing_at, id)
-  where status in ('active', 'past_due', 'paused');
+  where status in ('active', 'past_due', 'paused') or (status = 'cancelled' and closed_at is null);
 create index subscriptions_trial_ends_at_idx on subscriptions (trial_ends_at) where status = 'trialing';
 create index subscriptions_plan_id_idx on subscriptions (plan_id, plan_version);
 create index subscriptions_stripe_customer_id_idx on subscriptions (stripe_customer_id);
@@ -78,6 +79,8 @@ alter table subscriptions enable row level security;
 comment on table subscriptions is 'What an organization bought: terms copied from the plan, and how far it is billed.';
 comment on column subscriptions.months_billed is 'n of the next billing moment: anchor + n months, local midnight.';
 comment on column subscriptions.next_billing_at is 'The billing moment that comes next: fee in advance, usage in arrears.';
+comment on column subscriptions.closed_at is
+  'When all of an ended subscription was billed: its last month, and what may come of it 35 days late. Null until then.';
 comment on column subscriptions.trial_end_action is 'What a trial becomes: convert, a paid subscription; suspend, a paused one.';
 
 create table subscription_terms (
@@ -203,11 +206,13 @@ comment on table coupon_uses is
 
 create or replace function app.billing_moment(p_anchor date, p_months integer, p_time_zone text)
 returns timestamptz
-language sql stable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
 as $$
+begin
   -- date + interval clamps at the month's end, from the anchor each time, so no drift:
   -- 31 Jan + 1 month = 28 Feb, 31 Jan + 2 months = 31 Mar.
-  select (p_anchor + make_interval(months => p_months)) at time zone p_time_zone
+  return (p_anchor + make_interval(months => p_months)) at time zone p_time_zone;
+end
 $$;
 comment on function app.billing_moment(date, integer, text) is
   'Local midnight of anchor + n months: where one half-open billing period ends and the next begins.';
@@ -229,6 +234,9 @@ begin
   );
   if new.status = 'trialing' then
     new.trial_ends_at := coalesce(new.trial_ends_at, new.current_period_end);
+  end if;
+  if new.status = 'cancelled' then
+    new.closed_at := coalesce(new.closed_at, app.now());
   end if;
   return new;
 end
@@ -274,6 +282,13 @@ begin
       'subscription_billed', 'What was billed stays billed: a running subscription keeps its organization, currency, and count.'
     );
   end if;
+  -- Whoever ends it: its last month is billed, and once more what came late. Where nothing was sold, nothing is.
+  if new.status <> 'cancelled' then
+    new.closed_at := null;
+  elsif old.status <> 'cancelled' then
+    new.cancelled_at := coalesce(new.cancelled_at, app.now());
+    new.closed_at := case when new.months_billed = 0 then coalesce(new.closed_at, app.now()) else new.closed_at end;
+  end if;
   return new;
 end
 $$;
@@ -288,7 +303,7 @@ create or replace trigger subscriptions_touch_updated_at before update on subscr
   for each row execute function app.touch_updated_at();
 select app.audit_table(
   'public.subscriptions', 'subscription',
-  '{organization_id,plan_id,plan_version,plan_name,price_monthly,price_yearly,currency,billing_period,current_period_start,current_period_end,billing_anchor,time_zone,months_billed,next_billing_at,status,trial_ends_at,trial_end_action,cancel_at_period_end,cancelled_at,included_impressions,overage_rate,overage_model,price_model,quota_mode,features,stripe_subscription_id,stripe_customer_id}',
+  '{organization_id,plan_id,plan_version,plan_name,price_monthly,price_yearly,currency,billing_period,current_period_start,current_period_end,billing_anchor,time_zone,months_billed,next_billing_at,status,trial_ends_at,trial_end_action,cancel_at_period_end,cancelled_at,closed_at,included_impressions,overage_rate,overage_model,price_model,quota_mode,features,stripe_subscription_id,stripe_customer_id}',
   p_ignored => '{created_at}',
   p_verbs => '{insert:started,status=cancelled:cancelled,status:status_changed,cancel_at_period_end=true:cancellation_scheduled,cancel_at_period_end=false:cancellation_withdrawn,plan_id:plan_changed,months_billed:billed}'
 );
@@ -449,9 +464,6 @@ begin
     perform app.insert_terms(app.terms_of(new, v_begins));
     return null;
   end if;
-  if app.same_terms(to_jsonb(old), to_jsonb(new)) then
-    return null;
-  end if;
   v_terms := app.terms_at(new.id, greatest(app.now(), new.current_period_start));
   if v_terms.id is not null and app.same_terms(to_jsonb(v_terms), to_jsonb(new)) then
     return null;
@@ -475,21 +487,36 @@ end
 $$;
 comment on function app.keep_terms() is
   'Trigger: subscription_terms follow the subscription, whoever writes it: a new one, one begun anew, a correction.';
-create or replace trigger subscriptions_keep_terms after insert or update on subscriptions
+create or replace trigger subscriptions_keep_first_terms after insert on subscriptions
   for each row execute function app.keep_terms();
+-- Every bill updates the row, and hardly ever one of these.
+create or replace trigger subscriptions_keep_terms after update on subscriptions
+  for each row when (
+    (old.plan_id, old.plan_version, old.plan_name, old.price_monthly, old.price_yearly, old.currency,
+      old.billing_period, old.included_impressions, old.overage_rate, old.overage_model, old.price_model,
+      old.quota_mode, old.features, old.billing_anchor, old.time_zone)
+    is distinct from
+    (new.plan_id, new.plan_version, new.plan_name, new.price_monthly, new.price_yearly, new.currency,
+      new.billing_period, new.included_impressions, new.overage_rate, new.overage_model, new.price_model,
+      new.quota_mode, new.features, new.billing_anchor, new.time_zone)
+  ) execute function app.keep_terms();
 
 create or replace function app.terms_months(p_terms public.subscription_terms) returns integer
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
-  select case p_terms.billing_period when 'yearly' then 12 else 1 end
+begin
+  return case p_terms.billing_period when 'yearly' then 12 else 1 end;
+end
 $$;
 comment on function app.terms_months(public.subscription_terms) is 'How many months a fee is paid for.';
 
 create or replace function app.terms_fee(p_terms public.subscription_terms) returns numeric
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
-  select case when p_terms.is_paused then 0
-    when p_terms.billing_period = 'yearly' then p_terms.price_yearly else p_terms.price_monthly end
+begin
+  return case when p_terms.is_paused then 0
+    when p_terms.billing_period = 'yearly' then p_terms.price_yearly else p_terms.price_monthly end;
+end
 $$;
 comment on function app.terms_fee(public.subscription_terms) is 'The fee of one period under these terms, in major units.';
 
@@ -525,9 +552,11 @@ comment on function app.fee_period(public.subscription_terms, timestamptz) is
   'The whole period of a fee that holds a moment, and its days: always counted from the anchor.';
 
 create or replace function app.local_days(p_from timestamptz, p_to timestamptz, p_time_zone text) returns integer
-language sql stable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
 as $$
-  select (p_to at time zone p_time_zone)::date - (p_from at time zone p_time_zone)::date
+begin
+  return (p_to at time zone p_time_zone)::date - (p_from at time zone p_time_zone)::date;
+end
 $$;
 comment on function app.local_days(timestamptz, timestamptz, text) is
   'Calendar days between two moments in a zone: midnights, so a day of 23 or 25 hours is one.';
@@ -907,6 +936,29 @@ comment on function app.resume_subscription(uuid, date) is
 
 -- Where a subscription's billing stands: moving past a moment, ending trials, redeeming coupons.
 
+create or replace function app.closing_moment(p_subscription public.subscriptions, p_months integer) returns timestamptz
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- A day more than the 35 that an event may be late, counted from the moment that ended the last month.
+  return ((app.billing_moment(p_subscription.billing_anchor, p_months, p_subscription.time_zone)
+    at time zone p_subscription.time_zone)::date + 36)::timestamp at time zone p_subscription.time_zone;
+end
+$$;
+comment on function app.closing_moment(public.subscriptions, integer) is
+  'When nothing of an ended subscription''s last month (which ended at anchor + so many months) can come any more.';
+
+create or replace function app.is_closing(p_subscription public.subscriptions) returns boolean
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return p_subscription.status = 'cancelled' and p_subscription.next_billing_at
+    <> app.billing_moment(p_subscription.billing_anchor, p_subscription.months_billed, p_subscription.time_zone);
+end
+$$;
+comment on function app.is_closing(public.subscriptions) is
+  'Whether all that is left to bill of an ended subscription is what came late.';
+
 create or replace function app.advance_subscription(p_subscription public.subscriptions, p_lines jsonb) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -914,20 +966,33 @@ declare
   v_at constant timestamptz := p_subscription.next_billing_at;
   v_next constant integer := p_subscription.months_billed + 1;
   v_ends constant boolean := p_subscription.cancel_at_period_end and v_at >= p_subscription.current_period_end;
-  v_terms public.subscription_terms := app.terms_at(p_subscription.id, greatest(v_at, app.now()));
+  -- The bill of its last month: that of the moment it ends at, or the first after somebody ended it.
+  v_last constant boolean := v_ends or (p_subscription.status = 'cancelled' and v_at >= p_subscription.cancelled_at);
+  v_terms public.subscription_terms;
   v_period record;
 begin
-  perform app.record_coupon_uses(p_subscription, v_at, p_lines);
-  update public.subscription_adjustments a set billed_at = v_at
-  where a.id in (
-    select (l #>> '{facts,adjustment_id}')::uuid from jsonb_array_elements(p_lines) l where l ->> 'kind' in ('credit', 'charge')
-  ) and a.billed_at is null;
+  -- Most bills have neither.
+  if p_lines @> '[{"kind": "discount"}]' then
+    perform app.record_coupon_uses(p_subscription, v_at, p_lines);
+  end if;
+  if p_lines @> '[{"kind": "credit"}]' or p_lines @> '[{"kind": "charge"}]' then
+    update public.subscription_adjustments a set billed_at = v_at
+    where a.id in (
+      select (l #>> '{facts,adjustment_id}')::uuid from jsonb_array_elements(p_lines) l where l ->> 'kind' in ('credit', 'charge')
+    ) and a.billed_at is null;
+  end if;
+  if app.is_closing(p_subscription) then
+    update public.subscriptions s set closed_at = app.now() where s.id = p_subscription.id;
+    return;
+  end if;
+  v_terms := app.terms_at(p_subscription.id, greatest(v_at, app.now()));
   select * into strict v_period from app.fee_period(v_terms, v_at);
   update public.subscriptions s set
     months_billed = v_next,
-    next_billing_at = app.billing_moment(s.billing_anchor, v_next, s.time_zone),
-    current_period_start = case when v_ends then s.current_period_start else v_period.period_start end,
-    current_period_end = case when v_ends then s.current_period_end else v_period.period_end end,
+    next_billing_at = case when v_last then app.closing_moment(p_subscription, p_subscription.months_billed)
+      else app.billing_moment(s.billing_anchor, v_next, s.time_zone) end,
+    current_period_start = case when v_last then s.current_period_start else v_period.period_start end,
+    current_period_end = case when v_last then s.current_period_end else v_period.period_end end,
     plan_id = v_terms.plan_id, plan_version = v_terms.plan_version, plan_name = v_terms.plan_name,
     price_monthly = v_terms.price_monthly, price_yearly = v_terms.price_yearly,
     billing_period = v_terms.billing_period, included_impressions = v_terms.included_impressions,
@@ -939,7 +1004,7 @@ begin
 end
 $$;
 comment on function app.advance_subscription(public.subscriptions, jsonb) is
-  'Moves a subscription past the billing moment whose bill has these lines: scheduled terms begin, a cancelled one ends.';
+  'Moves a subscription past the billing moment whose bill has these lines: scheduled terms begin, a cancelled one ends, an ended one is closed.';
 
 create or replace function app.record_coupon_uses(
   p_subscription public.subscriptions, p_at timestamptz, p_lines jsonb
@@ -1051,6 +1116,7 @@ revoke execute on function
   app.apply_terms(public.subscriptions, public.subscription_terms, timestamptz, text),
   app.lock_subscription(uuid, text[]), app.change_plan(uuid, text, text, jsonb, text, date, boolean),
   app.withdraw_change(uuid), app.pause_subscription(uuid, date), app.resume_subscription(uuid, date),
+  app.closing_moment(public.subscriptions, integer), app.is_closing(public.subscriptions),
   app.advance_subscription(public.subscriptions, jsonb), app.record_coupon_uses(public.subscriptions, timestamptz, jsonb),
   app.trial_end(public.subscriptions), app.end_trials(timestamptz, integer), app.redeem_coupon(uuid, text)
 from public;
@@ -1067,6 +1133,7 @@ grant execute on function
   app.apply_terms(public.subscriptions, public.subscription_terms, timestamptz, text),
   app.lock_subscription(uuid, text[]), app.change_plan(uuid, text, text, jsonb, text, date, boolean),
   app.withdraw_change(uuid), app.pause_subscription(uuid, date), app.resume_subscription(uuid, date),
+  app.closing_moment(public.subscriptions, integer), app.is_closing(public.subscriptions),
   app.advance_subscription(public.subscriptions, jsonb), app.record_coupon_uses(public.subscriptions, timestamptz, jsonb),
   app.trial_end(public.subscriptions), app.end_trials(timestamptz, integer), app.redeem_coupon(uuid, text)
 to service_role;

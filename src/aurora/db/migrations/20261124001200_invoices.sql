@@ -392,6 +392,8 @@ create table billed_months (
   organization_id uuid not null,
   period_start timestamptz not null,
   billable bigint not null,
+  usage_amount numeric(14, 2) not null,
+  base_amount numeric(14, 2) not null,
   constraint billed_months_pkey primary key (subscription_id, billed_at),
   constraint billed_months_subscription_fkey foreign key (organization_id, subscription_id)
     references subscriptions (organization_id, id) on delete restrict,
@@ -402,6 +404,8 @@ create index billed_months_subscription_idx on billed_months (organization_id, s
 alter table billed_months enable row level security;
 comment on table billed_months is
   'How many billable impressions the bill of a month counted, and its corrections since: what comes later is the difference.';
+comment on column billed_months.usage_amount is 'What they came to, before coupons and VAT.';
+comment on column billed_months.base_amount is 'What the bill''s coupons were reckoned of: usage and fee.';
 
 -- The check digit of a KID.
 
@@ -551,6 +555,7 @@ begin
   order by t.starts_at desc, t.id desc limit 1;
   if v_terms.id is null or v_terms.is_paused
     or (p_subscription.cancel_at_period_end and p_at >= p_subscription.current_period_end)
+    or (p_subscription.status = 'cancelled' and p_at >= p_subscription.cancelled_at)
   then
     return;
   end if;
@@ -656,6 +661,7 @@ declare
   v_at timestamptz;
   v_index integer;
   v_lines app.bill_line[];
+  v_open app.bill_line[];
   v_base numeric;
 begin
   select * into v_sub from public.subscriptions s where s.organization_id = p_organization_id;
@@ -668,14 +674,20 @@ begin
   if v_terms.id is null or v_index < 0
     or app.billing_moment(v_terms.billing_anchor, v_index, v_terms.time_zone) <> v_at
   then
-    perform app.refuse('billing_moment_invalid', 'Bills are made for a moment at which a billing month begins.');
+    -- Between two moments there are only corrections: of what came after an ended subscription's last bill.
+    if not (app.is_closing(v_sub) and v_at = v_sub.next_billing_at) and not exists (
+      select from public.subscription_adjustments a where a.subscription_id = v_sub.id and a.billed_at = v_at
+    ) then
+      perform app.refuse('billing_moment_invalid', 'Bills are made for a moment at which a billing month begins.');
+    end if;
+  else
+    -- Usage in arrears: the month that ended at this moment. The fee in advance: what begins at it.
+    if v_index > 0 then
+      v_lines := array(select l from app.bill_usage(
+        v_sub, app.billing_moment(v_terms.billing_anchor, v_index - 1, v_terms.time_zone), v_at) l);
+    end if;
+    v_lines := v_lines || array(select l from app.bill_fee(v_sub, v_at) l);
   end if;
-  -- Usage in arrears: the month that ended at this moment. The fee in advance: what begins at it.
-  if v_index > 0 then
-    v_lines := array(select l from app.bill_usage(
-      v_sub, app.billing_moment(v_terms.billing_anchor, v_index - 1, v_terms.time_zone), v_at) l);
-  end if;
-  v_lines := v_lines || array(select l from app.bill_fee(v_sub, v_at) l);
   v_base := (select sum((l).amount) from unnest(v_lines) l);
   if v_base > 0 then
     v_lines := v_lines || array(select l from app.bill_discounts(v_sub, v_at, v_base,
@@ -683,10 +695,12 @@ begin
   end if;
   -- What a change asks for comes along with the next bill. So does what it gives back of what was never
   -- invoiced; where that is more than the bill, it becomes a credit note instead.
-  v_base := (select sum((l).amount) from unnest(v_lines || array(select b from app.bill_adjustments(v_sub.id, v_at,
-    case when v_at = v_sub.next_billing_at then '{credit,charge}'::text[] else '{}' end) b)) l);
-  v_lines := v_lines || array(select l from app.bill_adjustments(v_sub.id, v_at, case
-    when v_at <> v_sub.next_billing_at then '{}' when v_base < 0 then '{charge}' else '{credit,charge}'::text[] end) l);
+  v_open := array(select b from app.bill_adjustments(v_sub.id, v_at,
+    case when v_at = v_sub.next_billing_at then '{credit,charge}'::text[] else '{}' end) b);
+  if v_open <> '{}' and v_at = v_sub.next_billing_at and (select sum((l).amount) from unnest(v_lines || v_open) l) < 0 then
+    v_open := array(select b from app.bill_adjustments(v_sub.id, v_at, '{charge}') b);
+  end if;
+  v_lines := v_lines || v_open;
   return query
   select n::integer, b.kind, b.description, b.quantity, b.unit, b.unit_price, b.base_quantity, b.amount,
     b.period_start, b.period_end, b.impressions, b.included, b.tax_code, b.facts
@@ -885,9 +899,10 @@ $$;
 comment on function app.seller_snapshot(public.legal_entities) is 'Who sells, as it stands now: what an invoice keeps of it.';
 
 create or replace function app.tax_code_of(p_registered boolean, p_buyer jsonb, p_code text) returns text
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
-  select case
+begin
+  return case
     -- Who is not in the register may not charge VAT at all (mval section 15-11).
     when not p_registered then 'not_registered'
     when p_buyer ->> 'vat_area' <> 'mainland' then
@@ -898,7 +913,8 @@ as $$
     when p_buyer ->> 'vat_treatment' = 'exempt' then 'exempt'
     when p_buyer ->> 'vat_treatment' = 'reverse_charge' and p_code <> 'zero' then 'reverse_charge'
     else p_code
-  end
+  end;
+end
 $$;
 comment on function app.tax_code_of(boolean, jsonb, text) is
   'Which code of tax_rates a sale has: by the seller''s registration, the buyer''s VAT residence and treatment, and what is sold.';
@@ -1062,26 +1078,35 @@ comment on function app.sale_of(uuid, jsonb, text, date) is
 
 create or replace function app.insert_invoice(
   p_organization_id uuid, p_lines jsonb, p_currency text, p_date date, p_subscription public.subscriptions default null,
-  p_billed_at timestamptz default null, p_notes jsonb default '[]'
-) returns uuid
+  p_billed_at timestamptz default null, p_notes jsonb default '[]', p_issue boolean default false
+) returns public.invoices
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sale record;
-  v_id uuid;
+  v_given record;
+  v_invoice public.invoices;
 begin
   if coalesce(jsonb_typeof(p_lines), '') <> 'array' or p_lines = '[]' then
     perform app.refuse('invoice_incomplete', 'An invoice has at least one line.');
   end if;
   select * into strict v_sale from app.sale_of(p_organization_id, p_lines, p_currency, p_date);
+  if p_issue then
+    perform app.check_parties(v_sale.seller, v_sale.buyer, v_sale.tax_lines);
+    -- From here on others wait: what is written below is all that is left before the commit.
+    select * into strict v_given from app.take_number(v_sale.legal_entity_id, p_date);
+  else
+    select null::text as invoice_number, null::text as kid into v_given;
+  end if;
   insert into public.invoices (
-    organization_id, subscription_id, legal_entity_id, kind, invoice_date, due_date, billed_at, period_start,
-    period_end, subtotal, tax_rate, tax_amount, total, currency, tax_amount_nok, exchange_rate, exchange_rate_on,
-    exchange_rate_source, line_items, tax_lines, seller, buyer, terms, notes, language
+    organization_id, subscription_id, legal_entity_id, kind, invoice_number, kid, issued_at, status, invoice_date,
+    due_date, billed_at, period_start, period_end, subtotal, tax_rate, tax_amount, total, currency, tax_amount_nok,
+    exchange_rate, exchange_rate_on, exchange_rate_source, line_items, tax_lines, seller, buyer, terms, notes, language
   )
   select p_organization_id, p_subscription.id, v_sale.legal_entity_id,
     case when p_subscription.id is null then 'manual' else 'subscription' end,
-    p_date, v_sale.due_date, p_billed_at,
+    v_given.invoice_number, v_given.kid, case when p_issue then app.now() end,
+    case when p_issue then 'issued' else 'draft' end, p_date, v_sale.due_date, p_billed_at,
     min((l ->> 'period_start')::date), max((l ->> 'period_end')::date),
     v_sale.subtotal,
     case when jsonb_array_length(v_sale.tax_lines) = 1 then (v_sale.tax_lines #>> '{0,rate}')::numeric end,
@@ -1093,12 +1118,16 @@ begin
       - '{id,created_at,updated_at,organization_id,metadata,stripe_subscription_id,stripe_customer_id}'::text[] end,
     p_notes, v_sale.language
   from jsonb_array_elements(v_sale.line_items) l
-  returning id into v_id;
-  return v_id;
+  returning * into v_invoice;
+  if p_issue then
+    -- What the customer has to its credit settles the new invoice first.
+    perform app.apply_balance(v_invoice.organization_id, v_invoice.id);
+  end if;
+  return v_invoice;
 end
 $$;
-comment on function app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb) is
-  'A draft of these lines with seller, buyer, VAT, and rates as they are now.';
+comment on function app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb, boolean) is
+  'An invoice of these lines with seller, buyer, VAT, and rates as they are now: a draft, or issued at once with the next number.';
 
 create or replace function app.bill_lines(p_organization_id uuid, p_billed_at timestamptz, p_time_zone text)
 returns jsonb
@@ -1117,8 +1146,8 @@ $$;
 comment on function app.bill_lines(uuid, timestamptz, text) is 'The lines of a bill as a document holds them; null when nothing is owed.';
 
 create or replace function app.draft_invoice(
-  p_subscription public.subscriptions, p_invoice_date date, p_lines jsonb
-) returns uuid
+  p_subscription public.subscriptions, p_invoice_date date, p_lines jsonb, p_issue boolean default false
+) returns public.invoices
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -1127,12 +1156,12 @@ begin
   end if;
   return app.insert_invoice(
     p_subscription.organization_id, p_lines, p_subscription.currency, p_invoice_date, p_subscription,
-    p_subscription.next_billing_at
+    p_subscription.next_billing_at, p_issue => p_issue
   );
 end
 $$;
-comment on function app.draft_invoice(public.subscriptions, date, jsonb) is
-  'A draft of these lines for the subscription''s next billing moment, with seller and buyer as they are now; null when nothing is owed.';
+comment on function app.draft_invoice(public.subscriptions, date, jsonb, boolean) is
+  'The invoice of these lines for the subscription''s next billing moment, a draft or issued at once; null when nothing is owed.';
 
 create or replace function app.draft_manual_invoice(
   p_organization_id uuid, p_lines jsonb, p_currency text default 'NOK', p_date date default null, p_notes jsonb default '[]'
@@ -1156,33 +1185,11 @@ begin
       (l ->> 'quantity')::numeric * (l ->> 'unit_price')::numeric / coalesce((l ->> 'base_quantity')::numeric, 1), p_currency
     ))
   ) into v_lines from jsonb_array_elements(p_lines) l;
-  return app.insert_invoice(p_organization_id, v_lines, p_currency, v_date, p_notes => p_notes);
+  return (app.insert_invoice(p_organization_id, v_lines, p_currency, v_date, p_notes => p_notes)).id;
 end
 $$;
 comment on function app.draft_manual_invoice(uuid, jsonb, text, date, jsonb) is
   'A draft of lines somebody wrote: description, quantity, unit_price, and where they differ unit, tax_code, and period.';
-
-create or replace function app.bill_subscription(p_subscription_id uuid, p_as_of date) returns uuid
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_sub public.subscriptions;
-  v_lines jsonb;
-  v_invoice_id uuid;
-begin
-  select s.* into strict v_sub from public.subscriptions s where s.id = p_subscription_id for update;
-  perform app.adjust_late_usage(v_sub);
-  perform app.record_billed_month(v_sub);
-  -- Computed once: the draft, the coupons' book, and the adjustments that it took all read the same lines.
-  v_lines := app.bill_lines(v_sub.organization_id, v_sub.next_billing_at, v_sub.time_zone);
-  v_invoice_id := app.draft_invoice(v_sub, p_as_of, v_lines);
-  perform app.advance_subscription(v_sub, v_lines);
-  perform app.credit_what_is_over(v_sub, v_sub.next_billing_at);
-  return v_invoice_id;
-end
-$$;
-comment on function app.bill_subscription(uuid, date) is
-  'Drafts the invoice of a subscription''s next billing moment (null: nothing owed) and moves the subscription on.';
 
 -- Numbers, what is checked before one is given, and what protects the document that has one.
 
@@ -1240,12 +1247,32 @@ $$;
 comment on function app.next_number(text, text) is 'The next number of a series, given back if the transaction is.';
 
 create or replace function app.padded(p_number bigint) returns text
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
+begin
   -- lpad() alone would cut the millionth number to six digits and give out an old one.
-  select lpad(p_number::text, greatest(6, length(p_number::text)), '0')
+  return lpad(p_number::text, greatest(6, length(p_number::text)), '0');
+end
 $$;
 comment on function app.padded(bigint) is 'A number of a series with six digits at least.';
+
+create or replace function app.take_number(p_legal_entity_id text, p_date date, out invoice_number text, out kid text)
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_series text;
+  v_number text;
+begin
+  select e.invoice_prefix || '-' || to_char(p_date, 'YYYY') into strict v_series
+  from public.legal_entities e where e.id = p_legal_entity_id;
+  v_number := app.padded(app.next_number(p_legal_entity_id, v_series));
+  invoice_number := v_series || '-' || v_number;
+  kid := to_char(p_date, 'YYYY') || v_number;
+  kid := kid || app.mod10(kid);
+end
+$$;
+comment on function app.take_number(text, date) is
+  'The next invoice number of a seller''s series (INV-2026-000001) and its KID; take it last in the transaction.';
 
 create or replace function app.complete_invoice(p_invoice public.invoices) returns public.invoices
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -1284,9 +1311,7 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_invoice public.invoices;
-  v_series text;
-  v_number bigint;
-  v_reference text;
+  v_given record;
 begin
   select * into v_invoice from public.invoices i where i.id = p_invoice_id for no key update;
   if not found or v_invoice.status <> 'draft' then
@@ -1299,19 +1324,13 @@ begin
   if v_invoice.currency <> 'NOK' and v_invoice.tax_amount <> 0 and v_invoice.tax_amount_nok is null then
     perform app.exchange_rate_on(v_invoice.currency, v_invoice.invoice_date);
   end if;
-  select e.invoice_prefix || '-' || to_char(v_invoice.invoice_date, 'YYYY') into strict v_series
-  from public.legal_entities e where e.id = v_invoice.legal_entity_id;
-  v_number := app.next_number(v_invoice.legal_entity_id, v_series);
-  v_reference := to_char(v_invoice.invoice_date, 'YYYY') || app.padded(v_number);
+  select * into strict v_given from app.take_number(v_invoice.legal_entity_id, v_invoice.invoice_date);
   update public.invoices set
-    status = 'issued',
-    issued_at = app.now(),
-    invoice_number = v_series || '-' || app.padded(v_number),
-    kid = v_reference || app.mod10(v_reference)
+    status = 'issued', issued_at = app.now(), invoice_number = v_given.invoice_number, kid = v_given.kid
   where id = p_invoice_id;
   -- What the customer has to its credit settles the new invoice first.
   perform app.apply_balance(v_invoice.organization_id, p_invoice_id);
-  return v_series || '-' || app.padded(v_number);
+  return v_given.invoice_number;
 end
 $$;
 comment on function app.issue_invoice(uuid) is
@@ -1385,7 +1404,7 @@ select app.audit_table(
   'public.invoices', 'invoice',
   '{organization_id,subscription_id,legal_entity_id,kind,invoice_number,invoice_date,due_date,issued_at,sent_at,kid,period_start,period_end,billed_at,subtotal,tax_rate,tax_amount,total,currency,tax_amount_nok,exchange_rate,status,paid_at,stripe_invoice_id,payment_method,amount_credited,amount_settled}',
   p_ignored => '{created_at,amount_due,seller_logo_sha256,buyer_logo_sha256}',
-  p_verbs => '{insert:drafted,invoice_number:issued,status=paid:paid,status=credited:credited,status=sent:sent,status=overdue:overdue,status=void:voided,amount_settled:settled}'
+  p_verbs => '{insert=invoice_number:issued,insert:drafted,invoice_number:issued,status=paid:paid,status=credited:credited,status=sent:sent,status=overdue:overdue,status=void:voided,amount_settled:settled}'
 );
 select app.audit_table(
   'public.credit_notes', 'credit_note',
@@ -2116,19 +2135,13 @@ create or replace function app.billed_usage(p_subscription public.subscriptions,
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select coalesce((
-    select sum((l ->> 'amount')::numeric) from public.invoices i, jsonb_array_elements(i.line_items) l
-    where i.organization_id = p_subscription.organization_id and i.subscription_id = p_subscription.id
-      and i.billed_at = p_at and i.status <> 'void' and l #> '{facts,usage}' is not null and l #> '{facts,moment}' is null
-  ), 0) + coalesce((
-    select sum(case a.kind when 'charge' then a.amount else -a.amount end) from public.subscription_adjustments a
-    where a.organization_id = p_subscription.organization_id and a.subscription_id = p_subscription.id
-      and a.reason = 'late_usage' and (a.facts ->> 'moment')::timestamptz = p_at
+    select m.usage_amount from public.billed_months m where m.subscription_id = p_subscription.id and m.billed_at = p_at
   ), 0)
 $$;
 comment on function app.billed_usage(public.subscriptions, timestamptz) is
-  'What was asked for the usage of the month that ended at a moment, with what was corrected since; without VAT.';
+  'What was asked for the usage of the month that ended at a moment, with what was corrected since; before coupons and VAT.';
 
-create or replace function app.record_billed_month(p_subscription public.subscriptions) returns void
+create or replace function app.record_billed_month(p_subscription public.subscriptions, p_lines jsonb) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -2136,15 +2149,91 @@ declare
     p_subscription.billing_anchor, p_subscription.months_billed - 1, p_subscription.time_zone);
 begin
   -- Before the first moment nothing was sold that could be counted.
-  insert into public.billed_months (subscription_id, billed_at, organization_id, period_start, billable)
-  values (p_subscription.id, p_subscription.next_billing_at, p_subscription.organization_id, v_from,
-    case when p_subscription.months_billed = 0 then 0
-      else app.count_billable(p_subscription.organization_id, v_from, p_subscription.next_billing_at) end)
-  on conflict (subscription_id, billed_at) do update set billable = excluded.billable;
+  if p_subscription.months_billed = 0 then
+    return;
+  end if;
+  insert into public.billed_months (
+    subscription_id, billed_at, organization_id, period_start, billable, usage_amount, base_amount
+  )
+  select p_subscription.id, p_subscription.next_billing_at, p_subscription.organization_id, v_from,
+    app.count_billable(p_subscription.organization_id, v_from, p_subscription.next_billing_at),
+    coalesce(sum((l ->> 'amount')::numeric) filter (where l #> '{facts,usage}' is not null), 0),
+    coalesce(sum((l ->> 'amount')::numeric), 0)
+  from jsonb_array_elements(coalesce(p_lines, '[]')) l
+  where l ->> 'kind' not in ('discount', 'credit', 'charge')
+  on conflict (subscription_id, billed_at) do update set
+    billable = excluded.billable, usage_amount = excluded.usage_amount, base_amount = excluded.base_amount;
 end
 $$;
-comment on function app.record_billed_month(public.subscriptions) is
-  'Remembers how many billable impressions the bill that is made now counts.';
+comment on function app.record_billed_month(public.subscriptions, jsonb) is
+  'Remembers how many billable impressions the bill of these lines counts, and what they come to.';
+
+create or replace function app.after_coupons(
+  p_subscription public.subscriptions, p_at timestamptz, p_base numeric
+) returns numeric
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_then public.subscriptions := p_subscription;
+  v_redemption public.coupon_redemptions;
+  v_left numeric := p_base;
+begin
+  -- A coupon counts its bills from the anchor of its time.
+  select t.billing_anchor, t.time_zone into v_then.billing_anchor, v_then.time_zone
+  from app.terms_at(p_subscription.id, p_at - interval '1 microsecond') t;
+  for v_redemption in
+    select r.* from public.coupon_redemptions r
+    where r.subscription_id = p_subscription.id and r.starts_at <= p_at and coalesce(r.ended_at, 'infinity') > p_at
+    order by r.percent is null, r.created_at, r.id
+  loop
+    if v_redemption.percent is not null then
+      continue when app.redemption_place(v_redemption, v_then, p_at) is null;
+      v_left := v_left - app.round_money(v_left * v_redemption.percent / 100, p_subscription.currency);
+    elsif v_redemption.periods is null then
+      v_left := v_left - least(v_left, v_redemption.amount);
+    else
+      -- What that bill left of it was kept for the next ones: it takes off here what it took off then.
+      v_left := v_left - least(v_left, coalesce((
+        select u.amount from public.coupon_uses u where u.redemption_id = v_redemption.id and u.billed_at = p_at), 0));
+    end if;
+  end loop;
+  return v_left;
+end
+$$;
+comment on function app.after_coupons(public.subscriptions, timestamptz, numeric) is
+  'What the coupons of a bill that was made leave of fee and usage of so much.';
+
+create or replace function app.insert_late_usage(
+  p_subscription public.subscriptions, p_month public.billed_months, p_counted bigint, p_listed numeric
+) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- With the coupons of its bill: it costs what it would have cost on it.
+  v_delta constant numeric := app.after_coupons(p_subscription, p_month.billed_at, p_month.base_amount + p_listed)
+    - app.after_coupons(p_subscription, p_month.billed_at, p_month.base_amount);
+begin
+  if v_delta = 0 then
+    return 0;
+  end if;
+  insert into public.subscription_adjustments (
+    organization_id, subscription_id, kind, reason, description, quantity, unit, unit_price, amount, currency,
+    period_start, period_end, facts
+  ) values (
+    p_subscription.organization_id, p_subscription.id, case when v_delta > 0 then 'charge' else 'credit' end, 'late_usage',
+    format(case when v_delta > 0 then '%s: usage that came late%s' else '%s: usage corrected%s' end,
+      p_subscription.plan_name, case when v_delta <> p_listed then ', after coupons' end),
+    1, 'unit', abs(v_delta), abs(v_delta), p_subscription.currency, p_month.period_start, p_month.billed_at,
+    jsonb_build_object('moment', p_month.billed_at, 'listed', p_listed::text,
+      'usage', jsonb_build_object('organization_id', p_subscription.organization_id, 'from', p_month.period_start,
+        'to', p_month.billed_at, 'billable', p_counted, 'billed', p_month.billable),
+      'source', jsonb_build_object('adjustment_id', null, 'billed_at', p_month.billed_at, 'line_kind', 'overage'))
+  );
+  return 1;
+end
+$$;
+comment on function app.insert_late_usage(public.subscriptions, public.billed_months, bigint, numeric) is
+  'Asks for usage of a billed month that came to so much more, or gives back so much less; returns 1 where that costs anything.';
 
 create or replace function app.adjust_late_usage(p_subscription public.subscriptions) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -2152,38 +2241,27 @@ as $$
 declare
   v_month public.billed_months;
   v_counted bigint;
-  v_delta numeric;
+  v_listed numeric;
   v_adjusted integer := 0;
 begin
-  -- An event may come 35 days late: the two months before the one that is billed now.
+  -- An event may come 35 days late: the two months before the one that is billed now, also those of a
+  -- subscription that ended and began anew. 70 days are more than two months, and less than three.
   for v_month in
     select * from public.billed_months m
-    where m.subscription_id = p_subscription.id and m.billed_at < p_subscription.next_billing_at and m.billed_at >= app.billing_moment(
-      p_subscription.billing_anchor, greatest(1, p_subscription.months_billed - 2), p_subscription.time_zone)
+    where m.subscription_id = p_subscription.id and m.billed_at < p_subscription.next_billing_at
+      and m.billed_at >= p_subscription.next_billing_at - interval '70 days'
     order by m.billed_at
   loop
     v_counted := app.count_billable(p_subscription.organization_id, v_month.period_start, v_month.billed_at);
     continue when v_counted = v_month.billable;
-    update public.billed_months m set billable = v_counted
-    where m.subscription_id = v_month.subscription_id and m.billed_at = v_month.billed_at;
     -- By the terms of that time, which subscription_terms keep: the price is the one it was sold at.
-    v_delta := coalesce((
+    v_listed := coalesce((
         select sum(b.amount) from app.bill_usage(p_subscription, v_month.period_start, v_month.billed_at) b
-      ), 0) - app.billed_usage(p_subscription, v_month.billed_at);
-    continue when v_delta = 0;
-    insert into public.subscription_adjustments (
-      organization_id, subscription_id, kind, reason, description, quantity, unit, unit_price, amount, currency,
-      period_start, period_end, facts
-    ) values (
-      p_subscription.organization_id, p_subscription.id, case when v_delta > 0 then 'charge' else 'credit' end, 'late_usage',
-      format(case when v_delta > 0 then '%s: usage that came late' else '%s: usage corrected' end, p_subscription.plan_name),
-      1, 'unit', abs(v_delta), abs(v_delta), p_subscription.currency, v_month.period_start, v_month.billed_at,
-      jsonb_build_object('moment', v_month.billed_at,
-        'usage', jsonb_build_object('organization_id', p_subscription.organization_id, 'from', v_month.period_start,
-          'to', v_month.billed_at, 'billable', v_counted, 'billed', v_month.billable),
-        'source', jsonb_build_object('adjustment_id', null, 'billed_at', v_month.billed_at, 'line_kind', 'overage'))
-    );
-    v_adjusted := v_adjusted + 1;
+      ), 0) - v_month.usage_amount;
+    v_adjusted := v_adjusted + app.insert_late_usage(p_subscription, v_month, v_counted, v_listed);
+    update public.billed_months m set
+      billable = v_counted, usage_amount = m.usage_amount + v_listed, base_amount = m.base_amount + v_listed
+    where m.subscription_id = v_month.subscription_id and m.billed_at = v_month.billed_at;
   end loop;
   return v_adjusted;
 end
@@ -2194,10 +2272,12 @@ comment on function app.adjust_late_usage(public.subscriptions) is
 -- When a month may be billed, and how what was issued reaches the customer.
 
 create or replace function app.billing_grace() returns interval
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
+begin
   -- Senders batch and retry: most of what a month still owes arrives within the hour. What does not, comes late.
-  select interval '1 hour'
+  return interval '1 hour';
+end
 $$;
 comment on function app.billing_grace() is 'How long after a month has ended its usage may still arrive before it is billed.';
 
@@ -2258,6 +2338,123 @@ end
 $$;
 comment on function app.deliver_credit_notes(integer) is
   'Tells admins of issued credit notes, each once, and marks them sent; returns how many.';
+
+-- A billing run, step by step: a subscription that is due is claimed, billed, numbered, and moved on.
+
+create or replace function app.make_bill(p_subscription public.subscriptions, p_as_of date, p_issue boolean)
+returns public.invoices
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_lines jsonb;
+begin
+  perform app.adjust_late_usage(p_subscription);
+  -- Computed once: the invoice, the coupons' book, and the adjustments that it took all read the same lines.
+  v_lines := app.bill_lines(p_subscription.organization_id, p_subscription.next_billing_at, p_subscription.time_zone);
+  if not app.is_closing(p_subscription) then
+    perform app.record_billed_month(p_subscription, v_lines);
+  end if;
+  perform app.advance_subscription(p_subscription, v_lines);
+  perform app.credit_what_is_over(p_subscription, p_subscription.next_billing_at);
+  -- The invoice comes last, and its number with it.
+  return app.draft_invoice(p_subscription, p_as_of, v_lines, p_issue);
+end
+$$;
+comment on function app.make_bill(public.subscriptions, date, boolean) is
+  'Makes the invoice of a locked subscription''s next billing moment (null: nothing owed) and moves the subscription on.';
+
+create or replace function app.bill_subscription(p_subscription_id uuid, p_as_of date) returns uuid
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_sub public.subscriptions;
+begin
+  select s.* into strict v_sub from public.subscriptions s where s.id = p_subscription_id for update;
+  return (app.make_bill(v_sub, p_as_of, false)).id;
+end
+$$;
+comment on function app.bill_subscription(uuid, date) is
+  'Drafts the invoice of a subscription''s next billing moment (null: nothing owed) and moves the subscription on.';
+
+create or replace function app.claim_due(p_as_of date, p_organization_id uuid, p_except uuid[])
+returns public.subscriptions
+-- The index gives the order and ends the walk; a plan that knows no figures would rather sort them all.
+language plpgsql set search_path = pg_catalog, pg_temp set enable_sort = off set enable_seqscan = off
+as $$
+declare
+  -- No zone is further from UTC than twelve hours behind it.
+  v_until constant timestamptz := (p_as_of + 2)::timestamp at time zone 'UTC';
+  -- What was used in the last minutes of a month has to arrive first; before the first month there is nothing.
+  v_arrived constant timestamptz := app.now() - app.billing_grace();
+  v_sub public.subscriptions;
+begin
+  if p_organization_id is not null then
+    select s.* into v_sub from public.subscriptions s
+    where s.organization_id = p_organization_id and (s.status in ('active', 'past_due', 'paused') or (s.status = 'cancelled' and s.closed_at is null))
+      and s.next_billing_at < (p_as_of + 1)::timestamp at time zone s.time_zone
+      and (s.months_billed = 0 or s.next_billing_at <= v_arrived) and s.id <> all (p_except)
+    for update skip locked;
+  else
+    select s.* into v_sub from public.subscriptions s
+    where (s.status in ('active', 'past_due', 'paused') or (s.status = 'cancelled' and s.closed_at is null)) and s.next_billing_at < v_until
+      and s.next_billing_at < (p_as_of + 1)::timestamp at time zone s.time_zone
+      and (s.months_billed = 0 or s.next_billing_at <= v_arrived) and s.id <> all (p_except)
+    order by s.next_billing_at, s.id limit 1
+    for update skip locked;
+  end if;
+  return v_sub;
+end
+$$;
+comment on function app.claim_due(date, uuid, uuid[]) is
+  'Locks the subscription whose billing moment is the longest past; what another runner holds is passed by.';
+
+create or replace function app.bill_next(
+  p_as_of date, p_organization_id uuid, p_except uuid[], p_deliver_job text, p_unfolded boolean default false
+) returns table (
+  subscription_id uuid, outcome text, id uuid, organization_id uuid, invoice_number text, subtotal numeric,
+  tax_amount numeric, total numeric, currency text, period_start date, period_end date, state text, message text,
+  detail text, violated text, context text
+)
+-- Thousands of bills run the same statements: to plan each anew costs more than any better plan would save.
+language plpgsql set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_sub constant public.subscriptions := app.claim_due(p_as_of, p_organization_id, p_except);
+  v_invoice public.invoices;
+begin
+  if v_sub.id is null then
+    return;
+  end if;
+  subscription_id := v_sub.id;
+  if not p_unfolded and not app.usage_is_folded(v_sub.organization_id, v_sub.next_billing_at) then
+    outcome := 'waits';
+    return next;
+    return;
+  end if;
+  begin
+    v_invoice := app.make_bill(v_sub, p_as_of, true);
+    outcome := case when v_invoice.id is null then 'nothing_owed' else 'issued' end;
+    if v_invoice.id is not null then
+      execute 'select pgqueuer.enqueue_job($1, $2)' using p_deliver_job, convert_to(v_invoice.id::text, 'UTF8');
+    end if;
+  exception
+    when query_canceled or others then
+      -- A server that has no room or no time for anybody is no fault of this bill.
+      if sqlstate ~ '^(08|53|58)' then
+        raise;
+      end if;
+      get stacked diagnostics state = returned_sqlstate, message = message_text, detail = pg_exception_detail,
+        violated = constraint_name, context = pg_exception_context;
+      outcome := 'failed'; v_invoice := null;
+  end;
+  id := v_invoice.id; organization_id := v_invoice.organization_id; invoice_number := v_invoice.invoice_number;
+  subtotal := v_invoice.subtotal; tax_amount := v_invoice.tax_amount; total := v_invoice.total;
+  currency := v_invoice.currency; period_start := v_invoice.period_start; period_end := v_invoice.period_end;
+  return next;
+end
+$$;
+comment on function app.bill_next(date, uuid, uuid[], text, boolean) is
+  'One step of a run in one round trip: claims a subscription that is due, bills it, and issues the invoice with its delivery. No row: nothing is due. What failed changed nothing.';
 
 -- What customers would have paid under another price, from what they really used.
 
@@ -2335,13 +2532,17 @@ revoke execute on function
   app.late_interest(uuid, date),
   app.replay_invoice(public.invoices),
   app.sale_of(uuid, jsonb, text, date),
-  app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb),
+  app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb, boolean),
   app.bill_lines(uuid, timestamptz, text),
-  app.draft_invoice(public.subscriptions, date, jsonb),
+  app.draft_invoice(public.subscriptions, date, jsonb, boolean),
   app.draft_manual_invoice(uuid, jsonb, text, date, jsonb),
   app.bill_subscription(uuid, date),
+  app.make_bill(public.subscriptions, date, boolean),
+  app.claim_due(date, uuid, uuid[]),
+  app.bill_next(date, uuid, uuid[], text, boolean),
   app.check_parties(jsonb, jsonb, jsonb),
   app.next_number(text, text),
+  app.take_number(text, date),
   app.padded(bigint),
   app.issue_invoice(uuid),
   app.complete_invoice(public.invoices),
@@ -2364,7 +2565,9 @@ revoke execute on function
   app.credit_what_is_over(public.subscriptions, timestamptz),
   app.billed_usage(public.subscriptions, timestamptz),
   app.adjust_late_usage(public.subscriptions),
-  app.record_billed_month(public.subscriptions),
+  app.record_billed_month(public.subscriptions, jsonb),
+  app.after_coupons(public.subscriptions, timestamptz, numeric),
+  app.insert_late_usage(public.subscriptions, public.billed_months, bigint, numeric),
   app.billing_grace(),
   app.simulate_terms(public.subscriptions, public.subscription_terms, integer),
   app.simulate_plan(text, jsonb, integer, text, uuid),
@@ -2398,13 +2601,17 @@ grant execute on function
   app.late_interest(uuid, date),
   app.replay_invoice(public.invoices),
   app.sale_of(uuid, jsonb, text, date),
-  app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb),
+  app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb, boolean),
   app.bill_lines(uuid, timestamptz, text),
-  app.draft_invoice(public.subscriptions, date, jsonb),
+  app.draft_invoice(public.subscriptions, date, jsonb, boolean),
   app.draft_manual_invoice(uuid, jsonb, text, date, jsonb),
   app.bill_subscription(uuid, date),
+  app.make_bill(public.subscriptions, date, boolean),
+  app.claim_due(date, uuid, uuid[]),
+  app.bill_next(date, uuid, uuid[], text, boolean),
   app.check_parties(jsonb, jsonb, jsonb),
   app.next_number(text, text),
+  app.take_number(text, date),
   app.padded(bigint),
   app.issue_invoice(uuid),
   app.complete_invoice(public.invoices),
@@ -2427,7 +2634,9 @@ grant execute on function
   app.credit_what_is_over(public.subscriptions, timestamptz),
   app.billed_usage(public.subscriptions, timestamptz),
   app.adjust_late_usage(public.subscriptions),
-  app.record_billed_month(public.subscriptions),
+  app.record_billed_month(public.subscriptions, jsonb),
+  app.after_coupons(public.subscriptions, timestamptz, numeric),
+  app.insert_late_usage(public.subscriptions, public.billed_months, bigint, numeric),
   app.billing_grace(),
   app.simulate_terms(public.subscriptions, public.subscription_terms, integer),
   app.simulate_plan(text, jsonb, integer, text, uuid),

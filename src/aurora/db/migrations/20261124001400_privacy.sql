@@ -142,7 +142,7 @@ begin
     select lower(i.email) from public.invitations i where i.organization_id = p_organization_id
   ));
   update public.subscriptions s
-  set status = 'cancelled', cancelled_at = coalesce(s.cancelled_at, app.now()), metadata = '{}'
+  set status = 'cancelled', cancelled_at = coalesce(s.cancelled_at, app.now()), closed_at = app.now(), metadata = '{}'
   where s.organization_id = p_organization_id;
   update public.api_keys k
   set status = 'revoked', revoked_at = coalesce(k.revoked_at, app.now())

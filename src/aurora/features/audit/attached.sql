@@ -37,7 +37,8 @@ select app.audit_table(
 );
 
 revoke execute on function
-  app.audit_actor(), app.audit_digest(text[]), app.without_secrets(jsonb), app.changed_fields(jsonb, jsonb, text[]),
+  app.audit_actor(), app.audit_digest(text[]), app.without_secrets(jsonb), app.shortened(jsonb),
+  app.changed_fields(jsonb, jsonb, text[]), app.lock_audit_head(uuid),
   app.record_event(uuid, text, text, text, jsonb, jsonb), app.record_change(),
   app.audit_table(regclass, text, text[], text[], text[], text), app.seal_audit(), app.refuse_audit_change()
 from public;

@@ -35,8 +35,17 @@ create or replace trigger api_keys_note_truncate after truncate on api_keys
   for each statement execute function app.note_gate_change();
 create or replace trigger organizations_note_change after update of status, deleted_at or delete on organizations
   for each row execute function app.note_gate_change('id');
-create or replace trigger subscriptions_note_change after insert or update or delete on subscriptions
+create or replace trigger subscriptions_note_new after insert or delete on subscriptions
   for each row execute function app.note_gate_change('organization_id');
+-- A bill moves every subscription on once a month, which decides nothing at the gate.
+create or replace trigger subscriptions_note_change after update on subscriptions
+  for each row when (
+    (old.organization_id, old.plan_id, old.status, old.included_impressions, old.quota_mode, old.features,
+      old.billing_anchor, old.time_zone)
+    is distinct from
+    (new.organization_id, new.plan_id, new.status, new.included_impressions, new.quota_mode, new.features,
+      new.billing_anchor, new.time_zone)
+  ) execute function app.note_gate_change('organization_id');
 create or replace trigger subscriptions_note_truncate after truncate on subscriptions
   for each statement execute function app.note_gate_change();
 

@@ -125,19 +125,13 @@ create or replace function app.billed_usage(p_subscription public.subscriptions,
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select coalesce((
-    select sum((l ->> 'amount')::numeric) from public.invoices i, jsonb_array_elements(i.line_items) l
-    where i.organization_id = p_subscription.organization_id and i.subscription_id = p_subscription.id
-      and i.billed_at = p_at and i.status <> 'void' and l #> '{facts,usage}' is not null and l #> '{facts,moment}' is null
-  ), 0) + coalesce((
-    select sum(case a.kind when 'charge' then a.amount else -a.amount end) from public.subscription_adjustments a
-    where a.organization_id = p_subscription.organization_id and a.subscription_id = p_subscription.id
-      and a.reason = 'late_usage' and (a.facts ->> 'moment')::timestamptz = p_at
+    select m.usage_amount from public.billed_months m where m.subscription_id = p_subscription.id and m.billed_at = p_at
   ), 0)
 $$;
 comment on function app.billed_usage(public.subscriptions, timestamptz) is
-  'What was asked for the usage of the month that ended at a moment, with what was corrected since; without VAT.';
+  'What was asked for the usage of the month that ended at a moment, with what was corrected since; before coupons and VAT.';
 
-create or replace function app.record_billed_month(p_subscription public.subscriptions) returns void
+create or replace function app.record_billed_month(p_subscription public.subscriptions, p_lines jsonb) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -145,15 +139,91 @@ declare
     p_subscription.billing_anchor, p_subscription.months_billed - 1, p_subscription.time_zone);
 begin
   -- Before the first moment nothing was sold that could be counted.
-  insert into public.billed_months (subscription_id, billed_at, organization_id, period_start, billable)
-  values (p_subscription.id, p_subscription.next_billing_at, p_subscription.organization_id, v_from,
-    case when p_subscription.months_billed = 0 then 0
-      else app.count_billable(p_subscription.organization_id, v_from, p_subscription.next_billing_at) end)
-  on conflict (subscription_id, billed_at) do update set billable = excluded.billable;
+  if p_subscription.months_billed = 0 then
+    return;
+  end if;
+  insert into public.billed_months (
+    subscription_id, billed_at, organization_id, period_start, billable, usage_amount, base_amount
+  )
+  select p_subscription.id, p_subscription.next_billing_at, p_subscription.organization_id, v_from,
+    app.count_billable(p_subscription.organization_id, v_from, p_subscription.next_billing_at),
+    coalesce(sum((l ->> 'amount')::numeric) filter (where l #> '{facts,usage}' is not null), 0),
+    coalesce(sum((l ->> 'amount')::numeric), 0)
+  from jsonb_array_elements(coalesce(p_lines, '[]')) l
+  where l ->> 'kind' not in ('discount', 'credit', 'charge')
+  on conflict (subscription_id, billed_at) do update set
+    billable = excluded.billable, usage_amount = excluded.usage_amount, base_amount = excluded.base_amount;
 end
 $$;
-comment on function app.record_billed_month(public.subscriptions) is
-  'Remembers how many billable impressions the bill that is made now counts.';
+comment on function app.record_billed_month(public.subscriptions, jsonb) is
+  'Remembers how many billable impressions the bill of these lines counts, and what they come to.';
+
+create or replace function app.after_coupons(
+  p_subscription public.subscriptions, p_at timestamptz, p_base numeric
+) returns numeric
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_then public.subscriptions := p_subscription;
+  v_redemption public.coupon_redemptions;
+  v_left numeric := p_base;
+begin
+  -- A coupon counts its bills from the anchor of its time.
+  select t.billing_anchor, t.time_zone into v_then.billing_anchor, v_then.time_zone
+  from app.terms_at(p_subscription.id, p_at - interval '1 microsecond') t;
+  for v_redemption in
+    select r.* from public.coupon_redemptions r
+    where r.subscription_id = p_subscription.id and r.starts_at <= p_at and coalesce(r.ended_at, 'infinity') > p_at
+    order by r.percent is null, r.created_at, r.id
+  loop
+    if v_redemption.percent is not null then
+      continue when app.redemption_place(v_redemption, v_then, p_at) is null;
+      v_left := v_left - app.round_money(v_left * v_redemption.percent / 100, p_subscription.currency);
+    elsif v_redemption.periods is null then
+      v_left := v_left - least(v_left, v_redemption.amount);
+    else
+      -- What that bill left of it was kept for the next ones: it takes off here what it took off then.
+      v_left := v_left - least(v_left, coalesce((
+        select u.amount from public.coupon_uses u where u.redemption_id = v_redemption.id and u.billed_at = p_at), 0));
+    end if;
+  end loop;
+  return v_left;
+end
+$$;
+comment on function app.after_coupons(public.subscriptions, timestamptz, numeric) is
+  'What the coupons of a bill that was made leave of fee and usage of so much.';
+
+create or replace function app.insert_late_usage(
+  p_subscription public.subscriptions, p_month public.billed_months, p_counted bigint, p_listed numeric
+) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- With the coupons of its bill: it costs what it would have cost on it.
+  v_delta constant numeric := app.after_coupons(p_subscription, p_month.billed_at, p_month.base_amount + p_listed)
+    - app.after_coupons(p_subscription, p_month.billed_at, p_month.base_amount);
+begin
+  if v_delta = 0 then
+    return 0;
+  end if;
+  insert into public.subscription_adjustments (
+    organization_id, subscription_id, kind, reason, description, quantity, unit, unit_price, amount, currency,
+    period_start, period_end, facts
+  ) values (
+    p_subscription.organization_id, p_subscription.id, case when v_delta > 0 then 'charge' else 'credit' end, 'late_usage',
+    format(case when v_delta > 0 then '%s: usage that came late%s' else '%s: usage corrected%s' end,
+      p_subscription.plan_name, case when v_delta <> p_listed then ', after coupons' end),
+    1, 'unit', abs(v_delta), abs(v_delta), p_subscription.currency, p_month.period_start, p_month.billed_at,
+    jsonb_build_object('moment', p_month.billed_at, 'listed', p_listed::text,
+      'usage', jsonb_build_object('organization_id', p_subscription.organization_id, 'from', p_month.period_start,
+        'to', p_month.billed_at, 'billable', p_counted, 'billed', p_month.billable),
+      'source', jsonb_build_object('adjustment_id', null, 'billed_at', p_month.billed_at, 'line_kind', 'overage'))
+  );
+  return 1;
+end
+$$;
+comment on function app.insert_late_usage(public.subscriptions, public.billed_months, bigint, numeric) is
+  'Asks for usage of a billed month that came to so much more, or gives back so much less; returns 1 where that costs anything.';
 
 create or replace function app.adjust_late_usage(p_subscription public.subscriptions) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -161,38 +231,27 @@ as $$
 declare
   v_month public.billed_months;
   v_counted bigint;
-  v_delta numeric;
+  v_listed numeric;
   v_adjusted integer := 0;
 begin
-  -- An event may come 35 days late: the two months before the one that is billed now.
+  -- An event may come 35 days late: the two months before the one that is billed now, also those of a
+  -- subscription that ended and began anew. 70 days are more than two months, and less than three.
   for v_month in
     select * from public.billed_months m
-    where m.subscription_id = p_subscription.id and m.billed_at < p_subscription.next_billing_at and m.billed_at >= app.billing_moment(
-      p_subscription.billing_anchor, greatest(1, p_subscription.months_billed - 2), p_subscription.time_zone)
+    where m.subscription_id = p_subscription.id and m.billed_at < p_subscription.next_billing_at
+      and m.billed_at >= p_subscription.next_billing_at - interval '70 days'
     order by m.billed_at
   loop
     v_counted := app.count_billable(p_subscription.organization_id, v_month.period_start, v_month.billed_at);
     continue when v_counted = v_month.billable;
-    update public.billed_months m set billable = v_counted
-    where m.subscription_id = v_month.subscription_id and m.billed_at = v_month.billed_at;
     -- By the terms of that time, which subscription_terms keep: the price is the one it was sold at.
-    v_delta := coalesce((
+    v_listed := coalesce((
         select sum(b.amount) from app.bill_usage(p_subscription, v_month.period_start, v_month.billed_at) b
-      ), 0) - app.billed_usage(p_subscription, v_month.billed_at);
-    continue when v_delta = 0;
-    insert into public.subscription_adjustments (
-      organization_id, subscription_id, kind, reason, description, quantity, unit, unit_price, amount, currency,
-      period_start, period_end, facts
-    ) values (
-      p_subscription.organization_id, p_subscription.id, case when v_delta > 0 then 'charge' else 'credit' end, 'late_usage',
-      format(case when v_delta > 0 then '%s: usage that came late' else '%s: usage corrected' end, p_subscription.plan_name),
-      1, 'unit', abs(v_delta), abs(v_delta), p_subscription.currency, v_month.period_start, v_month.billed_at,
-      jsonb_build_object('moment', v_month.billed_at,
-        'usage', jsonb_build_object('organization_id', p_subscription.organization_id, 'from', v_month.period_start,
-          'to', v_month.billed_at, 'billable', v_counted, 'billed', v_month.billable),
-        'source', jsonb_build_object('adjustment_id', null, 'billed_at', v_month.billed_at, 'line_kind', 'overage'))
-    );
-    v_adjusted := v_adjusted + 1;
+      ), 0) - v_month.usage_amount;
+    v_adjusted := v_adjusted + app.insert_late_usage(p_subscription, v_month, v_counted, v_listed);
+    update public.billed_months m set
+      billable = v_counted, usage_amount = m.usage_amount + v_listed, base_amount = m.base_amount + v_listed
+    where m.subscription_id = v_month.subscription_id and m.billed_at = v_month.billed_at;
   end loop;
   return v_adjusted;
 end

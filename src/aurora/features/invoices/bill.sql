@@ -128,6 +128,7 @@ begin
   order by t.starts_at desc, t.id desc limit 1;
   if v_terms.id is null or v_terms.is_paused
     or (p_subscription.cancel_at_period_end and p_at >= p_subscription.current_period_end)
+    or (p_subscription.status = 'cancelled' and p_at >= p_subscription.cancelled_at)
   then
     return;
   end if;
@@ -233,6 +234,7 @@ declare
   v_at timestamptz;
   v_index integer;
   v_lines app.bill_line[];
+  v_open app.bill_line[];
   v_base numeric;
 begin
   select * into v_sub from public.subscriptions s where s.organization_id = p_organization_id;
@@ -245,14 +247,20 @@ begin
   if v_terms.id is null or v_index < 0
     or app.billing_moment(v_terms.billing_anchor, v_index, v_terms.time_zone) <> v_at
   then
-    perform app.refuse('billing_moment_invalid', 'Bills are made for a moment at which a billing month begins.');
+    -- Between two moments there are only corrections: of what came after an ended subscription's last bill.
+    if not (app.is_closing(v_sub) and v_at = v_sub.next_billing_at) and not exists (
+      select from public.subscription_adjustments a where a.subscription_id = v_sub.id and a.billed_at = v_at
+    ) then
+      perform app.refuse('billing_moment_invalid', 'Bills are made for a moment at which a billing month begins.');
+    end if;
+  else
+    -- Usage in arrears: the month that ended at this moment. The fee in advance: what begins at it.
+    if v_index > 0 then
+      v_lines := array(select l from app.bill_usage(
+        v_sub, app.billing_moment(v_terms.billing_anchor, v_index - 1, v_terms.time_zone), v_at) l);
+    end if;
+    v_lines := v_lines || array(select l from app.bill_fee(v_sub, v_at) l);
   end if;
-  -- Usage in arrears: the month that ended at this moment. The fee in advance: what begins at it.
-  if v_index > 0 then
-    v_lines := array(select l from app.bill_usage(
-      v_sub, app.billing_moment(v_terms.billing_anchor, v_index - 1, v_terms.time_zone), v_at) l);
-  end if;
-  v_lines := v_lines || array(select l from app.bill_fee(v_sub, v_at) l);
   v_base := (select sum((l).amount) from unnest(v_lines) l);
   if v_base > 0 then
     v_lines := v_lines || array(select l from app.bill_discounts(v_sub, v_at, v_base,
@@ -260,10 +268,12 @@ begin
   end if;
   -- What a change asks for comes along with the next bill. So does what it gives back of what was never
   -- invoiced; where that is more than the bill, it becomes a credit note instead.
-  v_base := (select sum((l).amount) from unnest(v_lines || array(select b from app.bill_adjustments(v_sub.id, v_at,
-    case when v_at = v_sub.next_billing_at then '{credit,charge}'::text[] else '{}' end) b)) l);
-  v_lines := v_lines || array(select l from app.bill_adjustments(v_sub.id, v_at, case
-    when v_at <> v_sub.next_billing_at then '{}' when v_base < 0 then '{charge}' else '{credit,charge}'::text[] end) l);
+  v_open := array(select b from app.bill_adjustments(v_sub.id, v_at,
+    case when v_at = v_sub.next_billing_at then '{credit,charge}'::text[] else '{}' end) b);
+  if v_open <> '{}' and v_at = v_sub.next_billing_at and (select sum((l).amount) from unnest(v_lines || v_open) l) < 0 then
+    v_open := array(select b from app.bill_adjustments(v_sub.id, v_at, '{charge}') b);
+  end if;
+  v_lines := v_lines || v_open;
   return query
   select n::integer, b.kind, b.description, b.quantity, b.unit, b.unit_price, b.base_quantity, b.amount,
     b.period_start, b.period_end, b.impressions, b.included, b.tax_code, b.facts

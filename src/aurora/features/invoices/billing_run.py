@@ -9,24 +9,28 @@ from datetime import date
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-import psycopg
 import structlog
 
 from aurora.core import clock
-from aurora.db.errors import translate
+from aurora.db.errors import refused
 from aurora.db.pool import Pool
-from aurora.db.transaction import PLATFORM, Connection, transaction
+from aurora.db.transaction import (
+    PLATFORM,
+    Connection,
+    Turns,
+    transaction,
+    transactions_in_turn,
+)
 from aurora.features.invoices import store
 from aurora.features.invoices.model import (
     AsOfInFuture,
     BillFailed,
     BillingRun,
+    BillingStep,
     FailedBill,
-    InvoiceNotFound,
     IssuedInvoice,
 )
 from aurora.features.usage.service import fold_usage
-from aurora.integrations.jobs import enqueue
 
 DELIVER_JOB = "invoice_deliver"
 MAX_BILLS_PER_RUN = 1_000_000
@@ -56,6 +60,34 @@ class _Progress:
     @property
     def passed_by(self) -> list[UUID]:
         return [*self.failed, *self.waiting]
+
+    def note(self, step: BillingStep) -> None:
+        """Remember what became of one subscription."""
+        if step.outcome == "issued":
+            self.issued.append(
+                IssuedInvoice(**{f: getattr(step, f) for f in IssuedInvoice.__slots__})
+            )
+        elif step.outcome == "nothing_owed":
+            self.nothing_owed += 1
+        elif step.outcome == "waits":
+            self.waiting.add(step.subscription_id)
+        else:
+            self.failed[step.subscription_id] = _failed(step)
+
+
+def _failed(step: BillingStep) -> FailedBill:
+    error = refused(step.state, step.message, step.detail, step.violated or "")
+    if error is None:
+        # One subscription with figures that nothing can hold must not keep everybody's bills.
+        log.error(
+            "bill_failed",
+            subscription_id=str(step.subscription_id),
+            state=step.state,
+            message=step.message,
+            context=step.context,
+        )
+        error = BillFailed()
+    return FailedBill(subscription_id=step.subscription_id, code=error.code, detail=error.detail)
 
 
 async def run_billing(
@@ -90,8 +122,9 @@ async def run_billing(
         try:
             async with transaction(pool, PLATFORM, statement_timeout_ms=BILL_TIMEOUT_MS) as conn:
                 for _ in range(MAX_BILLS_PER_RUN):
-                    if not await _bill_next(conn, progress):
+                    if (step := await _bill_next(conn, progress)) is None:
                         break
+                    progress.note(step)
                 raise _DryRunEnds  # noqa: TRY301 - caught below, outside the transaction
         except _DryRunEnds:
             pass
@@ -115,11 +148,11 @@ async def run_billing(
 
 
 async def _bill_all(pool: Pool, progress: _Progress) -> None:
-    for _ in range(MAX_BILLS_PER_RUN):
-        async with transaction(pool, PLATFORM, statement_timeout_ms=BILL_TIMEOUT_MS) as conn:
-            found = await _bill_next(conn, progress)
-        if not found:
-            break
+    async with transactions_in_turn(pool, PLATFORM, statement_timeout_ms=BILL_TIMEOUT_MS) as turns:
+        for _ in range(MAX_BILLS_PER_RUN):
+            if (step := await _bill_next(turns, progress)) is None:
+                break
+            progress.note(step)
 
 
 async def _fold(pool: Pool) -> None:
@@ -130,64 +163,20 @@ async def _fold(pool: Pool) -> None:
                 break
 
 
-async def _bill_next(conn: Connection, progress: _Progress) -> bool:
-    """Bill one subscription that is due; return False when none is left."""
-    subscription_id = await store.claim_due(
+async def _bill_next(conn: Connection | Turns, progress: _Progress) -> BillingStep | None:
+    """Bill one subscription that is due; return None when none is left."""
+    step = await store.bill_next(
         conn,
         as_of=progress.as_of,
         organization_id=progress.organization_id,
         except_ids=progress.passed_by,
+        deliver_job=DELIVER_JOB,
+        # A rehearsal counts what is not folded too, for it can fold nothing that stays.
+        unfolded=progress.dry_run,
     )
-    if subscription_id is None:
-        return False
-    # A rehearsal counts what is not folded too, for it can fold nothing that stays.
-    if not progress.dry_run and not await store.is_folded(conn, subscription_id):
-        progress.waiting.add(subscription_id)
-        return True
-    try:
-        async with conn.transaction():
-            issued = await _bill(conn, subscription_id, progress.as_of)
-    except psycopg.Error as error:
-        refused = translate(error)
-        if refused is None:
-            if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-                raise
-            # One subscription with figures that nothing can hold must not keep everybody's bills.
-            log.exception("bill_failed", subscription_id=str(subscription_id))
-            refused = BillFailed()
-        progress.failed[subscription_id] = FailedBill(
-            subscription_id=subscription_id, code=refused.code, detail=refused.detail
-        )
-    else:
-        if issued is None:
-            progress.nothing_owed += 1
-        else:
-            progress.issued.append(issued)
-    progress.on_billed()
-    return True
-
-
-async def _bill(conn: Connection, subscription_id: UUID, as_of: date) -> IssuedInvoice | None:
-    invoice_id = await store.draft_invoice(conn, subscription_id, as_of=as_of)
-    if invoice_id is None:
-        return None
-    await enqueue(conn, DELIVER_JOB, str(invoice_id).encode())
-    # The number comes last: the counter's row stays locked until the commit.
-    number = await store.issue_invoice(conn, invoice_id)
-    invoice = await store.find_invoice(conn, invoice_id)
-    if invoice is None:
-        raise InvoiceNotFound
-    return IssuedInvoice(
-        invoice_number=number,
-        organization_id=invoice.organization_id,
-        subtotal=invoice.subtotal,
-        tax_amount=invoice.tax_amount,
-        total=invoice.total,
-        currency=invoice.currency,
-        period_start=invoice.period_start,
-        period_end=invoice.period_end,
-        id=invoice.id,
-    )
+    if step is not None and step.outcome != "waits":
+        progress.on_billed()
+    return step
 
 
 async def count_due(conn: Connection, *, as_of: date, organization_id: UUID | None = None) -> int:

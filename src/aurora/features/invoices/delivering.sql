@@ -1,10 +1,12 @@
 -- When a month may be billed, and how what was issued reaches the customer.
 
 create or replace function app.billing_grace() returns interval
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
+begin
   -- Senders batch and retry: most of what a month still owes arrives within the hour. What does not, comes late.
-  select interval '1 hour'
+  return interval '1 hour';
+end
 $$;
 comment on function app.billing_grace() is 'How long after a month has ended its usage may still arrive before it is billed.';
 

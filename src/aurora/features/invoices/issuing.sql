@@ -43,26 +43,35 @@ comment on function app.sale_of(uuid, jsonb, text, date) is
 
 create or replace function app.insert_invoice(
   p_organization_id uuid, p_lines jsonb, p_currency text, p_date date, p_subscription public.subscriptions default null,
-  p_billed_at timestamptz default null, p_notes jsonb default '[]'
-) returns uuid
+  p_billed_at timestamptz default null, p_notes jsonb default '[]', p_issue boolean default false
+) returns public.invoices
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_sale record;
-  v_id uuid;
+  v_given record;
+  v_invoice public.invoices;
 begin
   if coalesce(jsonb_typeof(p_lines), '') <> 'array' or p_lines = '[]' then
     perform app.refuse('invoice_incomplete', 'An invoice has at least one line.');
   end if;
   select * into strict v_sale from app.sale_of(p_organization_id, p_lines, p_currency, p_date);
+  if p_issue then
+    perform app.check_parties(v_sale.seller, v_sale.buyer, v_sale.tax_lines);
+    -- From here on others wait: what is written below is all that is left before the commit.
+    select * into strict v_given from app.take_number(v_sale.legal_entity_id, p_date);
+  else
+    select null::text as invoice_number, null::text as kid into v_given;
+  end if;
   insert into public.invoices (
-    organization_id, subscription_id, legal_entity_id, kind, invoice_date, due_date, billed_at, period_start,
-    period_end, subtotal, tax_rate, tax_amount, total, currency, tax_amount_nok, exchange_rate, exchange_rate_on,
-    exchange_rate_source, line_items, tax_lines, seller, buyer, terms, notes, language
+    organization_id, subscription_id, legal_entity_id, kind, invoice_number, kid, issued_at, status, invoice_date,
+    due_date, billed_at, period_start, period_end, subtotal, tax_rate, tax_amount, total, currency, tax_amount_nok,
+    exchange_rate, exchange_rate_on, exchange_rate_source, line_items, tax_lines, seller, buyer, terms, notes, language
   )
   select p_organization_id, p_subscription.id, v_sale.legal_entity_id,
     case when p_subscription.id is null then 'manual' else 'subscription' end,
-    p_date, v_sale.due_date, p_billed_at,
+    v_given.invoice_number, v_given.kid, case when p_issue then app.now() end,
+    case when p_issue then 'issued' else 'draft' end, p_date, v_sale.due_date, p_billed_at,
     min((l ->> 'period_start')::date), max((l ->> 'period_end')::date),
     v_sale.subtotal,
     case when jsonb_array_length(v_sale.tax_lines) = 1 then (v_sale.tax_lines #>> '{0,rate}')::numeric end,
@@ -74,12 +83,16 @@ begin
       - '{id,created_at,updated_at,organization_id,metadata,stripe_subscription_id,stripe_customer_id}'::text[] end,
     p_notes, v_sale.language
   from jsonb_array_elements(v_sale.line_items) l
-  returning id into v_id;
-  return v_id;
+  returning * into v_invoice;
+  if p_issue then
+    -- What the customer has to its credit settles the new invoice first.
+    perform app.apply_balance(v_invoice.organization_id, v_invoice.id);
+  end if;
+  return v_invoice;
 end
 $$;
-comment on function app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb) is
-  'A draft of these lines with seller, buyer, VAT, and rates as they are now.';
+comment on function app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb, boolean) is
+  'An invoice of these lines with seller, buyer, VAT, and rates as they are now: a draft, or issued at once with the next number.';
 
 create or replace function app.bill_lines(p_organization_id uuid, p_billed_at timestamptz, p_time_zone text)
 returns jsonb
@@ -98,8 +111,8 @@ $$;
 comment on function app.bill_lines(uuid, timestamptz, text) is 'The lines of a bill as a document holds them; null when nothing is owed.';
 
 create or replace function app.draft_invoice(
-  p_subscription public.subscriptions, p_invoice_date date, p_lines jsonb
-) returns uuid
+  p_subscription public.subscriptions, p_invoice_date date, p_lines jsonb, p_issue boolean default false
+) returns public.invoices
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -108,12 +121,12 @@ begin
   end if;
   return app.insert_invoice(
     p_subscription.organization_id, p_lines, p_subscription.currency, p_invoice_date, p_subscription,
-    p_subscription.next_billing_at
+    p_subscription.next_billing_at, p_issue => p_issue
   );
 end
 $$;
-comment on function app.draft_invoice(public.subscriptions, date, jsonb) is
-  'A draft of these lines for the subscription''s next billing moment, with seller and buyer as they are now; null when nothing is owed.';
+comment on function app.draft_invoice(public.subscriptions, date, jsonb, boolean) is
+  'The invoice of these lines for the subscription''s next billing moment, a draft or issued at once; null when nothing is owed.';
 
 create or replace function app.draft_manual_invoice(
   p_organization_id uuid, p_lines jsonb, p_currency text default 'NOK', p_date date default null, p_notes jsonb default '[]'
@@ -137,30 +150,8 @@ begin
       (l ->> 'quantity')::numeric * (l ->> 'unit_price')::numeric / coalesce((l ->> 'base_quantity')::numeric, 1), p_currency
     ))
   ) into v_lines from jsonb_array_elements(p_lines) l;
-  return app.insert_invoice(p_organization_id, v_lines, p_currency, v_date, p_notes => p_notes);
+  return (app.insert_invoice(p_organization_id, v_lines, p_currency, v_date, p_notes => p_notes)).id;
 end
 $$;
 comment on function app.draft_manual_invoice(uuid, jsonb, text, date, jsonb) is
   'A draft of lines somebody wrote: description, quantity, unit_price, and where they differ unit, tax_code, and period.';
-
-create or replace function app.bill_subscription(p_subscription_id uuid, p_as_of date) returns uuid
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_sub public.subscriptions;
-  v_lines jsonb;
-  v_invoice_id uuid;
-begin
-  select s.* into strict v_sub from public.subscriptions s where s.id = p_subscription_id for update;
-  perform app.adjust_late_usage(v_sub);
-  perform app.record_billed_month(v_sub);
-  -- Computed once: the draft, the coupons' book, and the adjustments that it took all read the same lines.
-  v_lines := app.bill_lines(v_sub.organization_id, v_sub.next_billing_at, v_sub.time_zone);
-  v_invoice_id := app.draft_invoice(v_sub, p_as_of, v_lines);
-  perform app.advance_subscription(v_sub, v_lines);
-  perform app.credit_what_is_over(v_sub, v_sub.next_billing_at);
-  return v_invoice_id;
-end
-$$;
-comment on function app.bill_subscription(uuid, date) is
-  'Drafts the invoice of a subscription''s next billing moment (null: nothing owed) and moves the subscription on.';

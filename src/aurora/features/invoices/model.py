@@ -15,6 +15,10 @@ from aurora.features.invoices.entered import EnteredRate as EnteredRate  # noqa:
 from aurora.features.invoices.lines import LineItem as LineItem  # noqa: PLC0414 - part of the model
 from aurora.features.invoices.lines import TaxLine as TaxLine  # noqa: PLC0414
 from aurora.features.invoices.lines import with_lines
+from aurora.features.invoices.runs import BillingRun as BillingRun  # noqa: PLC0414
+from aurora.features.invoices.runs import BillingStep as BillingStep  # noqa: PLC0414
+from aurora.features.invoices.runs import FailedBill as FailedBill  # noqa: PLC0414
+from aurora.features.invoices.runs import IssuedInvoice as IssuedInvoice  # noqa: PLC0414
 from aurora.features.invoices.sales_document import DocumentRow as DocumentRow  # noqa: PLC0414
 from aurora.features.invoices.sales_document import SalesDocument as SalesDocument  # noqa: PLC0414
 from aurora.features.organizations.model import Logo as Logo  # noqa: PLC0414 - the seller's is one
@@ -244,42 +248,6 @@ class LegalEntity:
     iban: str | None
     bic: str | None
     payment_days: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IssuedInvoice:
-    """One line of what a billing run did."""
-
-    invoice_number: str
-    organization_id: UUID
-    subtotal: Decimal
-    tax_amount: Decimal
-    total: Decimal
-    currency: str
-    period_start: date
-    period_end: date
-    id: UUID
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailedBill:
-    """A subscription that could not be billed, and why; its period did not move."""
-
-    subscription_id: UUID
-    code: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BillingRun:
-    """What a billing run did."""
-
-    as_of: date
-    dry_run: bool
-    issued: list[IssuedInvoice]
-    nothing_owed: int
-    failed: list[FailedBill]
-    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,12 +54,32 @@ $$;
 comment on function app.next_number(text, text) is 'The next number of a series, given back if the transaction is.';
 
 create or replace function app.padded(p_number bigint) returns text
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
+begin
   -- lpad() alone would cut the millionth number to six digits and give out an old one.
-  select lpad(p_number::text, greatest(6, length(p_number::text)), '0')
+  return lpad(p_number::text, greatest(6, length(p_number::text)), '0');
+end
 $$;
 comment on function app.padded(bigint) is 'A number of a series with six digits at least.';
+
+create or replace function app.take_number(p_legal_entity_id text, p_date date, out invoice_number text, out kid text)
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_series text;
+  v_number text;
+begin
+  select e.invoice_prefix || '-' || to_char(p_date, 'YYYY') into strict v_series
+  from public.legal_entities e where e.id = p_legal_entity_id;
+  v_number := app.padded(app.next_number(p_legal_entity_id, v_series));
+  invoice_number := v_series || '-' || v_number;
+  kid := to_char(p_date, 'YYYY') || v_number;
+  kid := kid || app.mod10(kid);
+end
+$$;
+comment on function app.take_number(text, date) is
+  'The next invoice number of a seller''s series (INV-2026-000001) and its KID; take it last in the transaction.';
 
 create or replace function app.complete_invoice(p_invoice public.invoices) returns public.invoices
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -98,9 +118,7 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_invoice public.invoices;
-  v_series text;
-  v_number bigint;
-  v_reference text;
+  v_given record;
 begin
   select * into v_invoice from public.invoices i where i.id = p_invoice_id for no key update;
   if not found or v_invoice.status <> 'draft' then
@@ -113,19 +131,13 @@ begin
   if v_invoice.currency <> 'NOK' and v_invoice.tax_amount <> 0 and v_invoice.tax_amount_nok is null then
     perform app.exchange_rate_on(v_invoice.currency, v_invoice.invoice_date);
   end if;
-  select e.invoice_prefix || '-' || to_char(v_invoice.invoice_date, 'YYYY') into strict v_series
-  from public.legal_entities e where e.id = v_invoice.legal_entity_id;
-  v_number := app.next_number(v_invoice.legal_entity_id, v_series);
-  v_reference := to_char(v_invoice.invoice_date, 'YYYY') || app.padded(v_number);
+  select * into strict v_given from app.take_number(v_invoice.legal_entity_id, v_invoice.invoice_date);
   update public.invoices set
-    status = 'issued',
-    issued_at = app.now(),
-    invoice_number = v_series || '-' || app.padded(v_number),
-    kid = v_reference || app.mod10(v_reference)
+    status = 'issued', issued_at = app.now(), invoice_number = v_given.invoice_number, kid = v_given.kid
   where id = p_invoice_id;
   -- What the customer has to its credit settles the new invoice first.
   perform app.apply_balance(v_invoice.organization_id, p_invoice_id);
-  return v_series || '-' || app.padded(v_number);
+  return v_given.invoice_number;
 end
 $$;
 comment on function app.issue_invoice(uuid) is
@@ -199,7 +211,7 @@ select app.audit_table(
   'public.invoices', 'invoice',
   '{organization_id,subscription_id,legal_entity_id,kind,invoice_number,invoice_date,due_date,issued_at,sent_at,kid,period_start,period_end,billed_at,subtotal,tax_rate,tax_amount,total,currency,tax_amount_nok,exchange_rate,status,paid_at,stripe_invoice_id,payment_method,amount_credited,amount_settled}',
   p_ignored => '{created_at,amount_due,seller_logo_sha256,buyer_logo_sha256}',
-  p_verbs => '{insert:drafted,invoice_number:issued,status=paid:paid,status=credited:credited,status=sent:sent,status=overdue:overdue,status=void:voided,amount_settled:settled}'
+  p_verbs => '{insert=invoice_number:issued,insert:drafted,invoice_number:issued,status=paid:paid,status=credited:credited,status=sent:sent,status=overdue:overdue,status=void:voided,amount_settled:settled}'
 );
 select app.audit_table(
   'public.credit_notes', 'credit_note',

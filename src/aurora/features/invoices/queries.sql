@@ -1,31 +1,17 @@
--- name: find_subscription_due
--- Claims the subscription whose billing moment is the longest past; what another runner holds is passed by.
-select s.id
-from subscriptions s
-where s.status in ('active', 'past_due', 'paused')
-  and s.next_billing_at < (:as_of::date + 1)::timestamp at time zone s.time_zone
-  -- The index ends the walk: no zone is further from UTC than twelve hours behind it.
-  and s.next_billing_at < (:as_of::date + 2)::timestamp at time zone 'UTC'
-  -- What was used in the last minutes of a month has to arrive first; before the first month there is nothing.
-  and (s.months_billed = 0 or s.next_billing_at <= app.now() - app.billing_grace())
-  and (:organization_id::uuid is null or s.organization_id = :organization_id::uuid)
-  and s.id <> all (:except_ids::uuid[])
-order by s.next_billing_at, s.id
-limit 1
-for update skip locked;
+-- name: bill_next -> BillingStep
+-- Bills the next subscription that is due, in one round trip; no row when none is left.
+select subscription_id, outcome, id, organization_id, invoice_number, subtotal, tax_amount, total, currency, period_start,
+  period_end, state, message, detail, violated, context
+from app.bill_next(:as_of::date, :organization_id::uuid, :except_ids::uuid[], :deliver_job, :unfolded::boolean);
 
 -- name: insert_invoice_draft
 -- Drafts the invoice of a subscription's next billing moment and moves it on; null: nothing was owed.
 select app.bill_subscription(:subscription_id::uuid, :as_of::date);
 
--- name: update_invoice_issued
--- Gives a draft the next number of its series; the last statement of its transaction.
-select app.issue_invoice(:invoice_id::uuid);
-
 -- name: count_subscriptions_due
 -- How many subscriptions have a billing moment on or before the day.
 select count(*) from subscriptions s
-where s.status in ('active', 'past_due', 'paused')
+where (s.status in ('active', 'past_due', 'paused') or (s.status = 'cancelled' and s.closed_at is null))
   and s.next_billing_at < (:as_of::date + 1)::timestamp at time zone s.time_zone
   -- The index ends the walk: no zone is further from UTC than twelve hours behind it.
   and s.next_billing_at < (:as_of::date + 2)::timestamp at time zone 'UTC'
@@ -81,10 +67,6 @@ select app.deliver_credit_notes(:limit);
 -- name: mark_overdue
 -- Marks invoices whose due date has passed; returns how many.
 select app.mark_overdue(:limit);
-
--- name: usage_is_folded
--- Whether the usage of the month that a subscription's next bill counts is folded.
-select app.usage_is_folded(s.organization_id, s.next_billing_at) from subscriptions s where s.id = :subscription_id::uuid;
 
 -- name: find_legal_entity -> LegalEntity
 -- Who sells.

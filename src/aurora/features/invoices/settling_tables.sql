@@ -136,6 +136,8 @@ create table billed_months (
   organization_id uuid not null,
   period_start timestamptz not null,
   billable bigint not null,
+  usage_amount numeric(14, 2) not null,
+  base_amount numeric(14, 2) not null,
   constraint billed_months_pkey primary key (subscription_id, billed_at),
   constraint billed_months_subscription_fkey foreign key (organization_id, subscription_id)
     references subscriptions (organization_id, id) on delete restrict,
@@ -146,3 +148,5 @@ create index billed_months_subscription_idx on billed_months (organization_id, s
 alter table billed_months enable row level security;
 comment on table billed_months is
   'How many billable impressions the bill of a month counted, and its corrections since: what comes later is the difference.';
+comment on column billed_months.usage_amount is 'What they came to, before coupons and VAT.';
+comment on column billed_months.base_amount is 'What the bill''s coupons were reckoned of: usage and fee.';

@@ -18,10 +18,11 @@ from aurora.db.queries import (
     fetch_value,
     load_queries,
 )
-from aurora.db.transaction import Connection
+from aurora.db.transaction import Connection, Turns
 from aurora.features.invoices.model import (
     Allocation,
     BillingProfile,
+    BillingStep,
     BillLine,
     CreditNote,
     CreditNoteRow,
@@ -45,18 +46,26 @@ QUERIES = load_queries(__package__)
 MAX_ALLOCATIONS_LISTED = 1_000
 
 
-async def claim_due(
-    conn: Connection, *, as_of: date, organization_id: UUID | None, except_ids: Collection[UUID]
-) -> UUID | None:
-    """Lock one subscription that is due and that no other runner holds; return its id."""
-    claimed: UUID | None = await fetch_value(
+async def bill_next(
+    conn: Connection | Turns,
+    *,
+    as_of: date,
+    organization_id: UUID | None,
+    except_ids: Collection[UUID],
+    deliver_job: str,
+    unfolded: bool,
+) -> BillingStep | None:
+    """Bill one subscription that is due and that no other runner holds; None: none is left."""
+    return await fetch_optional(
         conn,
-        QUERIES["find_subscription_due"],
+        QUERIES["bill_next"],
+        BillingStep,
         as_of=as_of,
         organization_id=organization_id,
         except_ids=list(except_ids),
+        deliver_job=deliver_job,
+        unfolded=unfolded,
     )
-    return claimed
 
 
 async def draft_invoice(conn: Connection, subscription_id: UUID, *, as_of: date) -> UUID | None:
@@ -65,12 +74,6 @@ async def draft_invoice(conn: Connection, subscription_id: UUID, *, as_of: date)
         conn, QUERIES["insert_invoice_draft"], subscription_id=subscription_id, as_of=as_of
     )
     return drafted
-
-
-async def issue_invoice(conn: Connection, invoice_id: UUID) -> str:
-    """Number a draft; the last statement of its transaction. Return the number."""
-    number: str = await fetch_value(conn, QUERIES["update_invoice_issued"], invoice_id=invoice_id)
-    return number
 
 
 async def count_due(conn: Connection, *, as_of: date, organization_id: UUID | None) -> int:
@@ -204,14 +207,6 @@ async def mark_overdue(conn: Connection, limit: int) -> int:
     """Mark invoices whose due date has passed; return how many."""
     marked: int = await fetch_value(conn, QUERIES["mark_overdue"], limit=limit)
     return marked
-
-
-async def is_folded(conn: Connection, subscription_id: UUID) -> bool:
-    """Return whether the usage that a subscription's next bill counts is folded."""
-    folded: bool = await fetch_value(
-        conn, QUERIES["usage_is_folded"], subscription_id=subscription_id
-    )
-    return folded
 
 
 async def find_legal_entity(conn: Connection, legal_entity_id: str) -> LegalEntity | None:

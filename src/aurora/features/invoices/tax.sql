@@ -66,9 +66,10 @@ $$;
 comment on function app.seller_snapshot(public.legal_entities) is 'Who sells, as it stands now: what an invoice keeps of it.';
 
 create or replace function app.tax_code_of(p_registered boolean, p_buyer jsonb, p_code text) returns text
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
-  select case
+begin
+  return case
     -- Who is not in the register may not charge VAT at all (mval section 15-11).
     when not p_registered then 'not_registered'
     when p_buyer ->> 'vat_area' <> 'mainland' then
@@ -79,7 +80,8 @@ as $$
     when p_buyer ->> 'vat_treatment' = 'exempt' then 'exempt'
     when p_buyer ->> 'vat_treatment' = 'reverse_charge' and p_code <> 'zero' then 'reverse_charge'
     else p_code
-  end
+  end;
+end
 $$;
 comment on function app.tax_code_of(boolean, jsonb, text) is
   'Which code of tax_rates a sale has: by the seller''s registration, the buyer''s VAT residence and treatment, and what is sold.';

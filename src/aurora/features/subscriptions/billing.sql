@@ -1,5 +1,28 @@
 -- Where a subscription's billing stands: moving past a moment, ending trials, redeeming coupons.
 
+create or replace function app.closing_moment(p_subscription public.subscriptions, p_months integer) returns timestamptz
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- A day more than the 35 that an event may be late, counted from the moment that ended the last month.
+  return ((app.billing_moment(p_subscription.billing_anchor, p_months, p_subscription.time_zone)
+    at time zone p_subscription.time_zone)::date + 36)::timestamp at time zone p_subscription.time_zone;
+end
+$$;
+comment on function app.closing_moment(public.subscriptions, integer) is
+  'When nothing of an ended subscription''s last month (which ended at anchor + so many months) can come any more.';
+
+create or replace function app.is_closing(p_subscription public.subscriptions) returns boolean
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return p_subscription.status = 'cancelled' and p_subscription.next_billing_at
+    <> app.billing_moment(p_subscription.billing_anchor, p_subscription.months_billed, p_subscription.time_zone);
+end
+$$;
+comment on function app.is_closing(public.subscriptions) is
+  'Whether all that is left to bill of an ended subscription is what came late.';
+
 create or replace function app.advance_subscription(p_subscription public.subscriptions, p_lines jsonb) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -7,20 +30,33 @@ declare
   v_at constant timestamptz := p_subscription.next_billing_at;
   v_next constant integer := p_subscription.months_billed + 1;
   v_ends constant boolean := p_subscription.cancel_at_period_end and v_at >= p_subscription.current_period_end;
-  v_terms public.subscription_terms := app.terms_at(p_subscription.id, greatest(v_at, app.now()));
+  -- The bill of its last month: that of the moment it ends at, or the first after somebody ended it.
+  v_last constant boolean := v_ends or (p_subscription.status = 'cancelled' and v_at >= p_subscription.cancelled_at);
+  v_terms public.subscription_terms;
   v_period record;
 begin
-  perform app.record_coupon_uses(p_subscription, v_at, p_lines);
-  update public.subscription_adjustments a set billed_at = v_at
-  where a.id in (
-    select (l #>> '{facts,adjustment_id}')::uuid from jsonb_array_elements(p_lines) l where l ->> 'kind' in ('credit', 'charge')
-  ) and a.billed_at is null;
+  -- Most bills have neither.
+  if p_lines @> '[{"kind": "discount"}]' then
+    perform app.record_coupon_uses(p_subscription, v_at, p_lines);
+  end if;
+  if p_lines @> '[{"kind": "credit"}]' or p_lines @> '[{"kind": "charge"}]' then
+    update public.subscription_adjustments a set billed_at = v_at
+    where a.id in (
+      select (l #>> '{facts,adjustment_id}')::uuid from jsonb_array_elements(p_lines) l where l ->> 'kind' in ('credit', 'charge')
+    ) and a.billed_at is null;
+  end if;
+  if app.is_closing(p_subscription) then
+    update public.subscriptions s set closed_at = app.now() where s.id = p_subscription.id;
+    return;
+  end if;
+  v_terms := app.terms_at(p_subscription.id, greatest(v_at, app.now()));
   select * into strict v_period from app.fee_period(v_terms, v_at);
   update public.subscriptions s set
     months_billed = v_next,
-    next_billing_at = app.billing_moment(s.billing_anchor, v_next, s.time_zone),
-    current_period_start = case when v_ends then s.current_period_start else v_period.period_start end,
-    current_period_end = case when v_ends then s.current_period_end else v_period.period_end end,
+    next_billing_at = case when v_last then app.closing_moment(p_subscription, p_subscription.months_billed)
+      else app.billing_moment(s.billing_anchor, v_next, s.time_zone) end,
+    current_period_start = case when v_last then s.current_period_start else v_period.period_start end,
+    current_period_end = case when v_last then s.current_period_end else v_period.period_end end,
     plan_id = v_terms.plan_id, plan_version = v_terms.plan_version, plan_name = v_terms.plan_name,
     price_monthly = v_terms.price_monthly, price_yearly = v_terms.price_yearly,
     billing_period = v_terms.billing_period, included_impressions = v_terms.included_impressions,
@@ -32,7 +68,7 @@ begin
 end
 $$;
 comment on function app.advance_subscription(public.subscriptions, jsonb) is
-  'Moves a subscription past the billing moment whose bill has these lines: scheduled terms begin, a cancelled one ends.';
+  'Moves a subscription past the billing moment whose bill has these lines: scheduled terms begin, a cancelled one ends, an ended one is closed.';
 
 create or replace function app.record_coupon_uses(
   p_subscription public.subscriptions, p_at timestamptz, p_lines jsonb

@@ -2,11 +2,13 @@
 
 create or replace function app.billing_moment(p_anchor date, p_months integer, p_time_zone text)
 returns timestamptz
-language sql stable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
 as $$
+begin
   -- date + interval clamps at the month's end, from the anchor each time, so no drift:
   -- 31 Jan + 1 month = 28 Feb, 31 Jan + 2 months = 31 Mar.
-  select (p_anchor + make_interval(months => p_months)) at time zone p_time_zone
+  return (p_anchor + make_interval(months => p_months)) at time zone p_time_zone;
+end
 $$;
 comment on function app.billing_moment(date, integer, text) is
   'Local midnight of anchor + n months: where one half-open billing period ends and the next begins.';
@@ -28,6 +30,9 @@ begin
   );
   if new.status = 'trialing' then
     new.trial_ends_at := coalesce(new.trial_ends_at, new.current_period_end);
+  end if;
+  if new.status = 'cancelled' then
+    new.closed_at := coalesce(new.closed_at, app.now());
   end if;
   return new;
 end
@@ -73,6 +78,13 @@ begin
       'subscription_billed', 'What was billed stays billed: a running subscription keeps its organization, currency, and count.'
     );
   end if;
+  -- Whoever ends it: its last month is billed, and once more what came late. Where nothing was sold, nothing is.
+  if new.status <> 'cancelled' then
+    new.closed_at := null;
+  elsif old.status <> 'cancelled' then
+    new.cancelled_at := coalesce(new.cancelled_at, app.now());
+    new.closed_at := case when new.months_billed = 0 then coalesce(new.closed_at, app.now()) else new.closed_at end;
+  end if;
   return new;
 end
 $$;
@@ -87,7 +99,7 @@ create or replace trigger subscriptions_touch_updated_at before update on subscr
   for each row execute function app.touch_updated_at();
 select app.audit_table(
   'public.subscriptions', 'subscription',
-  '{organization_id,plan_id,plan_version,plan_name,price_monthly,price_yearly,currency,billing_period,current_period_start,current_period_end,billing_anchor,time_zone,months_billed,next_billing_at,status,trial_ends_at,trial_end_action,cancel_at_period_end,cancelled_at,included_impressions,overage_rate,overage_model,price_model,quota_mode,features,stripe_subscription_id,stripe_customer_id}',
+  '{organization_id,plan_id,plan_version,plan_name,price_monthly,price_yearly,currency,billing_period,current_period_start,current_period_end,billing_anchor,time_zone,months_billed,next_billing_at,status,trial_ends_at,trial_end_action,cancel_at_period_end,cancelled_at,closed_at,included_impressions,overage_rate,overage_model,price_model,quota_mode,features,stripe_subscription_id,stripe_customer_id}',
   p_ignored => '{created_at}',
   p_verbs => '{insert:started,status=cancelled:cancelled,status:status_changed,cancel_at_period_end=true:cancellation_scheduled,cancel_at_period_end=false:cancellation_withdrawn,plan_id:plan_changed,months_billed:billed}'
 );

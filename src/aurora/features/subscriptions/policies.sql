@@ -13,6 +13,7 @@ revoke execute on function
   app.apply_terms(public.subscriptions, public.subscription_terms, timestamptz, text),
   app.lock_subscription(uuid, text[]), app.change_plan(uuid, text, text, jsonb, text, date, boolean),
   app.withdraw_change(uuid), app.pause_subscription(uuid, date), app.resume_subscription(uuid, date),
+  app.closing_moment(public.subscriptions, integer), app.is_closing(public.subscriptions),
   app.advance_subscription(public.subscriptions, jsonb), app.record_coupon_uses(public.subscriptions, timestamptz, jsonb),
   app.trial_end(public.subscriptions), app.end_trials(timestamptz, integer), app.redeem_coupon(uuid, text)
 from public;
@@ -29,6 +30,7 @@ grant execute on function
   app.apply_terms(public.subscriptions, public.subscription_terms, timestamptz, text),
   app.lock_subscription(uuid, text[]), app.change_plan(uuid, text, text, jsonb, text, date, boolean),
   app.withdraw_change(uuid), app.pause_subscription(uuid, date), app.resume_subscription(uuid, date),
+  app.closing_moment(public.subscriptions, integer), app.is_closing(public.subscriptions),
   app.advance_subscription(public.subscriptions, jsonb), app.record_coupon_uses(public.subscriptions, timestamptz, jsonb),
   app.trial_end(public.subscriptions), app.end_trials(timestamptz, integer), app.redeem_coupon(uuid, text)
 to service_role;

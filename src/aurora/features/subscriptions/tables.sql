@@ -30,6 +30,7 @@ create table subscriptions (
   trial_end_action text not null default 'convert',
   cancel_at_period_end boolean not null default false,
   cancelled_at timestamptz,
+  closed_at timestamptz,
 
   included_impressions bigint,
   overage_rate numeric(14, 4),
@@ -70,7 +71,7 @@ create table subscriptions (
   constraint subscriptions_metadata_check check (jsonb_typeof(metadata) = 'object')
 );
 create index subscriptions_next_billing_at_idx on subscriptions (next_billing_at, id)
-  where status in ('active', 'past_due', 'paused');
+  where status in ('active', 'past_due', 'paused') or (status = 'cancelled' and closed_at is null);
 create index subscriptions_trial_ends_at_idx on subscriptions (trial_ends_at) where status = 'trialing';
 create index subscriptions_plan_id_idx on subscriptions (plan_id, plan_version);
 create index subscriptions_stripe_customer_id_idx on subscriptions (stripe_customer_id);
@@ -78,6 +79,8 @@ alter table subscriptions enable row level security;
 comment on table subscriptions is 'What an organization bought: terms copied from the plan, and how far it is billed.';
 comment on column subscriptions.months_billed is 'n of the next billing moment: anchor + n months, local midnight.';
 comment on column subscriptions.next_billing_at is 'The billing moment that comes next: fee in advance, usage in arrears.';
+comment on column subscriptions.closed_at is
+  'When all of an ended subscription was billed: its last month, and what may come of it 35 days late. Null until then.';
 comment on column subscriptions.trial_end_action is 'What a trial becomes: convert, a paid subscription; suspend, a paused one.';
 
 create table subscription_terms (

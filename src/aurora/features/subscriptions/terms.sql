@@ -72,9 +72,6 @@ begin
     perform app.insert_terms(app.terms_of(new, v_begins));
     return null;
   end if;
-  if app.same_terms(to_jsonb(old), to_jsonb(new)) then
-    return null;
-  end if;
   v_terms := app.terms_at(new.id, greatest(app.now(), new.current_period_start));
   if v_terms.id is not null and app.same_terms(to_jsonb(v_terms), to_jsonb(new)) then
     return null;
@@ -98,21 +95,36 @@ end
 $$;
 comment on function app.keep_terms() is
   'Trigger: subscription_terms follow the subscription, whoever writes it: a new one, one begun anew, a correction.';
-create or replace trigger subscriptions_keep_terms after insert or update on subscriptions
+create or replace trigger subscriptions_keep_first_terms after insert on subscriptions
   for each row execute function app.keep_terms();
+-- Every bill updates the row, and hardly ever one of these.
+create or replace trigger subscriptions_keep_terms after update on subscriptions
+  for each row when (
+    (old.plan_id, old.plan_version, old.plan_name, old.price_monthly, old.price_yearly, old.currency,
+      old.billing_period, old.included_impressions, old.overage_rate, old.overage_model, old.price_model,
+      old.quota_mode, old.features, old.billing_anchor, old.time_zone)
+    is distinct from
+    (new.plan_id, new.plan_version, new.plan_name, new.price_monthly, new.price_yearly, new.currency,
+      new.billing_period, new.included_impressions, new.overage_rate, new.overage_model, new.price_model,
+      new.quota_mode, new.features, new.billing_anchor, new.time_zone)
+  ) execute function app.keep_terms();
 
 create or replace function app.terms_months(p_terms public.subscription_terms) returns integer
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
-  select case p_terms.billing_period when 'yearly' then 12 else 1 end
+begin
+  return case p_terms.billing_period when 'yearly' then 12 else 1 end;
+end
 $$;
 comment on function app.terms_months(public.subscription_terms) is 'How many months a fee is paid for.';
 
 create or replace function app.terms_fee(p_terms public.subscription_terms) returns numeric
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
-  select case when p_terms.is_paused then 0
-    when p_terms.billing_period = 'yearly' then p_terms.price_yearly else p_terms.price_monthly end
+begin
+  return case when p_terms.is_paused then 0
+    when p_terms.billing_period = 'yearly' then p_terms.price_yearly else p_terms.price_monthly end;
+end
 $$;
 comment on function app.terms_fee(public.subscription_terms) is 'The fee of one period under these terms, in major units.';
 
@@ -148,9 +160,11 @@ comment on function app.fee_period(public.subscription_terms, timestamptz) is
   'The whole period of a fee that holds a moment, and its days: always counted from the anchor.';
 
 create or replace function app.local_days(p_from timestamptz, p_to timestamptz, p_time_zone text) returns integer
-language sql stable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp
 as $$
-  select (p_to at time zone p_time_zone)::date - (p_from at time zone p_time_zone)::date
+begin
+  return (p_to at time zone p_time_zone)::date - (p_from at time zone p_time_zone)::date;
+end
 $$;
 comment on function app.local_days(timestamptz, timestamptz, text) is
   'Calendar days between two moments in a zone: midnights, so a day of 23 or 25 hours is one.';
