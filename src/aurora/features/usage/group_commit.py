@@ -35,13 +35,15 @@ from aurora.features.usage.owners import Owners
 from aurora.features.usage.staging import Outcome, Row, Sender, Staging
 
 LANES: Final = 2
-"""Transactions under way at once: while one waits for the disk the other fills."""
+"""Transactions under way at once, where there is enough for two: while one waits for the disk the
+other fills."""
 
 MAX_GROUP_EVENTS: Final = 10_000
 MAX_WAITING_EVENTS: Final = 60_000
 GATHER_S: Final = 0.002
 FULL_EVENTS: Final = 500
-"""A group of so many is not worth waiting for more: their own work outweighs the commit's."""
+"""So many are worth a transaction of their own beside another: their work outweighs the commit's.
+Fewer wait for a small one under way, because each group costs as much as sixty events."""
 
 SLICE_EVENTS: Final = 100
 """A millisecond's work: an answer of PostgreSQL that came meanwhile waits no longer than that."""
@@ -62,7 +64,7 @@ log = structlog.get_logger(__name__)
 @dataclass(slots=True, eq=False)
 class _Waiting:
     staging: Staging
-    done: asyncio.Future[None]
+    done: asyncio.Future[Receipt]
 
 
 @dataclass(slots=True)
@@ -89,8 +91,10 @@ class GroupCommit:
         self._queue: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._closing = False
+        self._queued = 0
         self._held = 0
         self._under_way = 0
+        self._small_groups = 0
         self._crowd = 0
         self._touched: dict[UUID, float] = {}
         self._lanes = [asyncio.create_task(self._lane()) for _ in range(lanes)]
@@ -112,16 +116,36 @@ class GroupCommit:
         try:
             staging = await self._staged(events, sender)
             if staging.rows:
-                await self._stored(staging)
+                await self._queued_up(staging).done
             if staging.reversals or staging.untimely:
                 await self._set_aside(staging)
             return staging.receipt()
         finally:
-            self._held -= len(events)
-            self._under_way -= 1
-            if not self._under_way:
-                # Whoever closes waits for the last of them.
-                self._wake.set()
+            self._leave(len(events))
+
+    def begin(self, events: Sequence[UsageEvent], sender: Sender) -> asyncio.Future[Receipt] | None:
+        """Do the same without a task for a few events that are stored the usual way.
+
+        Returns:
+            None where it takes more than that, or may not be; nothing has begun then.
+        """
+        is_little = len(events) <= SLICE_EVENTS and self._held + len(events) <= MAX_WAITING_EVENTS
+        if self._closing or not is_little:
+            return None
+        numbered = list(enumerate(events))
+        known = self._owners.remembered(*service.named_by(numbered, sender))
+        if known is None:
+            return None
+        staging = service.staging_for(sender, *known)
+        for index, event in numbered:
+            staging.add(index, event)
+        if not staging.rows or staging.reversals or staging.untimely:
+            return None
+        self._held += len(events)
+        self._under_way += 1
+        waiting = self._queued_up(staging)
+        waiting.done.add_done_callback(lambda _done: self._leave(len(events)))
+        return waiting.done
 
     async def close(self) -> None:
         """Store what was taken, and take no more."""
@@ -140,11 +164,20 @@ class GroupCommit:
                 staging.add(index, event)
         return staging
 
-    async def _stored(self, staging: Staging) -> None:
+    def _leave(self, events: int) -> None:
+        self._held -= events
+        self._under_way -= 1
+        if not self._under_way:
+            # Whoever closes waits for the last of them.
+            self._wake.set()
+
+    def _queued_up(self, staging: Staging) -> _Waiting:
         waiting = _Waiting(staging, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
-        self._wake.set()
-        await waiting.done
+        self._queued += len(staging.rows)
+        if self._may_begin():
+            self._wake.set()
+        return waiting
 
     async def _set_aside(self, staging: Staging) -> None:
         """Take events back and keep untimely ones: rare, so in a transaction of their own."""
@@ -157,30 +190,43 @@ class GroupCommit:
 
     async def _lane(self) -> None:
         while True:
-            while not self._queue:
+            while not self._may_begin():
                 if self._closing and not self._under_way:
                     return
                 self._wake.clear()
                 await self._wake.wait()
-            if len(self._queue) < self._crowd and not self._is_full() and not self._closing:
-                # Those who were answered together will soon be back together.
-                await asyncio.sleep(GATHER_S)
-            group = self._take()
-            if group:
-                self._crowd = len(group)
-                await self._settle(group)
+            self._small_groups += 1
+            is_small = True
+            try:
+                if len(self._queue) < self._crowd and not self._is_full() and not self._closing:
+                    # Those who were answered together will soon be back together.
+                    await asyncio.sleep(GATHER_S)
+                if self._is_full():
+                    # Whoever comes meanwhile need not wait for so much.
+                    self._small_groups, is_small = self._small_groups - 1, False
+                group = self._take()
+                if group:
+                    self._crowd = len(group)
+                    await self._settle(group)
+            finally:
+                self._small_groups -= is_small
+
+    def _may_begin(self) -> bool:
+        return bool(self._queue) and (not self._small_groups or self._is_full())
 
     def _is_full(self) -> bool:
-        return sum(len(waiting.staging.rows) for waiting in self._queue) >= FULL_EVENTS
+        return self._queued >= FULL_EVENTS
 
     def _take(self) -> list[_Waiting]:
         group: list[_Waiting] = []
         events = 0
         while self._queue:
-            events += len(self._queue[0].staging.rows)
-            if group and events > MAX_GROUP_EVENTS:
+            more = len(self._queue[0].staging.rows)
+            if group and events + more > MAX_GROUP_EVENTS:
                 break
+            events += more
             group.append(self._queue.popleft())
+        self._queued -= events
         return group
 
     async def _settle(self, group: Sequence[_Waiting]) -> None:
@@ -195,13 +241,14 @@ class GroupCommit:
             # Those behind would only wait as long for the same.
             _fail([*group, *self._queue], NotAcknowledged(retry_after_s=RETRY_AFTER_S))
             self._queue.clear()
+            self._queued = 0
         except Exception as error:  # noqa: BLE001 - whatever it is, each request must be answered
             _fail(group, error)
         else:
             for waiting in group:
                 waiting.staging.settle(outcome)
                 if not waiting.done.done():
-                    waiting.done.set_result(None)
+                    waiting.done.set_result(waiting.staging.receipt())
 
     async def _store(self, group: Sequence[_Waiting]) -> Outcome:
         rows = group[0].staging.rows
