@@ -20,6 +20,7 @@ from aurora.features.organizations.service import get_organization
 from aurora.features.usage import keeping, live_api, reading_api, service
 from aurora.features.usage.decoding import Batch, strict_events
 from aurora.features.usage.group_commit import GroupCommit, group_commit
+from aurora.features.usage.groups import ACCEPTED
 from aurora.features.usage.live import live
 from aurora.features.usage.model import (
     MAX_BODY_BYTES,
@@ -40,6 +41,7 @@ from aurora.integrations.http import Caller, OrganizationMissing, caller_of, poo
 BACKFILL_TIMEOUT_MS = 60_000
 _JSON = frozenset({None, b"application/json", b"application/json; charset=utf-8"})
 _encoder = msgspec.json.Encoder()
+_ACCEPTED = _encoder.encode(ACCEPTED)
 
 router = APIRouter(prefix="/v1/usage", tags=["usage"])
 
@@ -56,20 +58,20 @@ async def lifespan(state: Any) -> AsyncIterator[None]:
 
 
 def events_at_once(request: PlainRequest) -> Later | None:
-    """Take a key's small batch in which nothing is wrong; None for any other."""
+    """Take a key's single event in which nothing is wrong; None for anything else."""
     who, ingest = request.caller, request.state["ingest"]
     if who is None or who.kind != "key" or not _is_json(request.headers):
         return None
     events = strict_events(request.body.strip())
-    if not events:
+    if not events or len(events) > 1:
         return None
     sender = Sender(organization_id=who.organization_id, key_id=who.key_id)
-    stored = ingest.begin(events, sender)
+    stored = ingest.begin(events[0], sender)
     committed = request.state["usage_committed"]
 
     def render(receipt: Receipt) -> bytes:
         committed([who.organization_id])
-        return _encoder.encode(receipt)
+        return _ACCEPTED if receipt is ACCEPTED else _encoder.encode(receipt)
 
     return None if stored is None else Later(stored, render)
 
