@@ -133,6 +133,8 @@ def _digest(question: Question) -> bytes:
 
 def bearer(authorization: str) -> str | None:
     """Return the credential of an Authorization header of the scheme Bearer."""
+    if authorization.startswith("Bearer "):
+        return authorization[7:].strip() or None
     scheme, _, credential = authorization.partition(" ")
     return credential.strip() or None if scheme.lower() == "bearer" else None
 
