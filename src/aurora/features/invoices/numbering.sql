@@ -226,7 +226,7 @@ select app.audit_table(
 );
 select app.audit_table(
   'public.payments', 'payment',
-  '{organization_id,received_on,amount,currency,method,reference,amount_allocated,reversed_at,reversal_reason}',
+  '{organization_id,legal_entity_id,received_on,amount,currency,method,reference,amount_allocated,reversed_at,reversal_reason}',
   p_ignored => '{created_at,amount_open}',
   p_verbs => '{insert:entered,reversed_at:reversed,amount_allocated:allocated}'
 );
