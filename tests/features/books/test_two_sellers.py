@@ -122,11 +122,12 @@ async def test_money_to_one_seller_settles_none_of_anothers_invoices(
         "0.00", "1250.00",
     )  # fmt: skip
     with pytest.raises(psycopg.Error, match="allocation_invalid"):
-        await value(
-            connection,
-            "select app.allocate(%s, (select id from payments where reference = 'bank 3'))",
-            second,
-        )
+        async with connection.transaction():
+            await value(
+                connection,
+                "select app.allocate(%s, (select id from payments where reference = 'bank 3'))",
+                second,
+            )
     # Named, it is paid to the one who sent it.
     await paid(connection, buyer, "1250.00", "bank 4", second)
     assert await kinds_of(connection, SECOND) == ["invoice", "payment"]
