@@ -16,7 +16,8 @@ from bench.rig.usage_events import as_body, marked
 
 from aurora.features.usage.model import UsageEvent
 
-CONNECTIONS: Final = 2
+CONNECTIONS: Final = {1_000: 4, 10_000: 2}
+"""By the events of a batch: as many as keep the server and PostgreSQL busy at once."""
 TIMEOUT_S: Final = 120.0
 PATH: Final = "/v1/usage/events"
 
@@ -47,7 +48,7 @@ class OverHttp:
             path=PATH,
             bodies=str(bodies),
             headers={"authorization": f"Bearer {customer.key}"},
-            connections=CONNECTIONS,
+            connections=CONNECTIONS[batch],
             seconds=TIMEOUT_S,
             # A batch of other events has other numbers: marks stand beside places in the batch.
             fresh=1 + batch,

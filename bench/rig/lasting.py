@@ -88,7 +88,7 @@ def load_for(
         "fresh": 50_000_000,
     }
     tasks = [
-        Task(bodies=str(batches), connections=CONNECTIONS, **common),
+        Task(bodies=str(batches), connections=CONNECTIONS[BATCH], **common),
         Task(
             bodies=str(singles),
             connections=SINGLES_CONNECTIONS,
