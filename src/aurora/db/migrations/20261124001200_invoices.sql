@@ -177,7 +177,7 @@ comment on column invoices.amount_credited is 'Of all credit notes that name thi
 comment on column invoices.amount_settled is 'Paid or set off: the sum of its allocations.';
 comment on column invoices.tax_amount_nok is 'VAT in NOK, which the law asks for in every currency (bokføringsforskriften § 5-1-1).';
 comment on column invoices.period_end is 'The last day of the period, inclusive, as it is printed.';
-comment on column invoices.billed_at is 'The billing moment: usage before it in arrears, the fee after it in advance.';
+comment on column invoices.billed_at is 'The billing moment: usage before it in arrears, the fee after it in advance. Of an invoice between two bills: when it was made.';
 
 -- What VAT, currencies, and late interest are computed from: dated tables that the operator keeps.
 
@@ -1146,7 +1146,8 @@ $$;
 comment on function app.bill_lines(uuid, timestamptz, text) is 'The lines of a bill as a document holds them; null when nothing is owed.';
 
 create or replace function app.draft_invoice(
-  p_subscription public.subscriptions, p_invoice_date date, p_lines jsonb, p_issue boolean default false
+  p_subscription public.subscriptions, p_invoice_date date, p_lines jsonb, p_issue boolean default false,
+  p_billed_at timestamptz default null
 ) returns public.invoices
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -1156,12 +1157,12 @@ begin
   end if;
   return app.insert_invoice(
     p_subscription.organization_id, p_lines, p_subscription.currency, p_invoice_date, p_subscription,
-    p_subscription.next_billing_at, p_issue => p_issue
+    coalesce(p_billed_at, p_subscription.next_billing_at), p_issue => p_issue
   );
 end
 $$;
-comment on function app.draft_invoice(public.subscriptions, date, jsonb, boolean) is
-  'The invoice of these lines for the subscription''s next billing moment, a draft or issued at once; null when nothing is owed.';
+comment on function app.draft_invoice(public.subscriptions, date, jsonb, boolean, timestamptz) is
+  'The invoice of these lines for a moment, the subscription''s next billing moment if none is named: a draft or issued at once; null when nothing is owed.';
 
 create or replace function app.draft_manual_invoice(
   p_organization_id uuid, p_lines jsonb, p_currency text default 'NOK', p_date date default null, p_notes jsonb default '[]'
@@ -2008,7 +2009,7 @@ end
 $$;
 comment on function app.mark_overdue(integer) is 'Marks invoices whose due date has passed; returns how many.';
 
--- What a change gives back becomes a credit note at once; what came late is billed at the price of its time.
+-- What a change gives back becomes a credit note at once, and what it asks for an invoice; what came late is billed at the price of its time.
 
 create or replace function app.find_charged_line(p_adjustment public.subscription_adjustments)
 returns table (invoice_id uuid, line integer, language text)
@@ -2089,6 +2090,60 @@ comment on function app.settle_credit() is
 
 create or replace trigger subscription_adjustments_settle_credit before insert on subscription_adjustments
   for each row when (new.kind = 'credit' and new.settled_at is null) execute function app.settle_credit();
+
+create or replace function app.charging_moment(p_subscription public.subscriptions) returns timestamptz
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_at timestamptz := app.now();
+begin
+  -- A moment of its own: never a midnight, which a bill may have, and no other document's of the same instant.
+  for v_try in 1..1000 loop
+    exit when v_at <> (v_at at time zone p_subscription.time_zone)::date::timestamp at time zone p_subscription.time_zone
+      and not exists (
+        select from public.subscription_adjustments a
+        where a.organization_id = p_subscription.organization_id and a.subscription_id = p_subscription.id and a.billed_at = v_at)
+      and not exists (
+        select from public.invoices i where i.subscription_id = p_subscription.id and i.billed_at = v_at);
+    v_at := v_at + interval '1 microsecond';
+  end loop;
+  return v_at;
+end
+$$;
+comment on function app.charging_moment(public.subscriptions) is
+  'The moment that an invoice made between two bills is known by: now, and later by as little as makes it its own.';
+
+create or replace function app.charge_at_once() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_sub public.subscriptions;
+  v_at timestamptz;
+  v_invoice public.invoices;
+begin
+  select s.* into strict v_sub from public.subscriptions s
+  where s.organization_id = new.organization_id and s.id = new.subscription_id for update;
+  v_at := app.charging_moment(v_sub);
+  update public.subscription_adjustments a set billed_at = v_at where a.id = new.id;
+  -- The lines are read as a bill's are, so that they can be computed anew.
+  v_invoice := app.draft_invoice(
+    v_sub, (app.now() at time zone 'Europe/Oslo')::date,
+    app.bill_lines(v_sub.organization_id, v_at, v_sub.time_zone), true, v_at);
+  if v_invoice.id is not null and to_regprocedure('pgqueuer.enqueue_job(text,bytea)') is not null then
+    execute 'select pgqueuer.enqueue_job($1, $2)' using 'invoice_deliver', convert_to(v_invoice.id::text, 'UTF8');
+  end if;
+  return null;
+exception when sqlstate 'AU000' then
+  -- No lawful invoice can be made now (an exchange rate, the buyer's number): the next bill asks for it, and says why not.
+  return null;
+end
+$$;
+comment on function app.charge_at_once() is
+  'Trigger: what a change asks for of a month that was billed becomes an invoice in the same transaction.';
+
+create or replace trigger subscription_adjustments_charge_at_once after insert on subscription_adjustments
+  for each row when (new.kind = 'charge' and new.reason <> 'late_usage' and new.billed_at is null and new.settled_at is null)
+  execute function app.charge_at_once();
 
 create or replace function app.credit_what_is_over(p_subscription public.subscriptions, p_at timestamptz) returns numeric
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -2534,7 +2589,7 @@ revoke execute on function
   app.sale_of(uuid, jsonb, text, date),
   app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb, boolean),
   app.bill_lines(uuid, timestamptz, text),
-  app.draft_invoice(public.subscriptions, date, jsonb, boolean),
+  app.draft_invoice(public.subscriptions, date, jsonb, boolean, timestamptz),
   app.draft_manual_invoice(uuid, jsonb, text, date, jsonb),
   app.bill_subscription(uuid, date),
   app.make_bill(public.subscriptions, date, boolean),
@@ -2562,6 +2617,8 @@ revoke execute on function
   app.find_charged_line(public.subscription_adjustments),
   app.credit_reason(text, text),
   app.settle_credit(),
+  app.charging_moment(public.subscriptions),
+  app.charge_at_once(),
   app.credit_what_is_over(public.subscriptions, timestamptz),
   app.billed_usage(public.subscriptions, timestamptz),
   app.adjust_late_usage(public.subscriptions),
@@ -2603,7 +2660,7 @@ grant execute on function
   app.sale_of(uuid, jsonb, text, date),
   app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb, boolean),
   app.bill_lines(uuid, timestamptz, text),
-  app.draft_invoice(public.subscriptions, date, jsonb, boolean),
+  app.draft_invoice(public.subscriptions, date, jsonb, boolean, timestamptz),
   app.draft_manual_invoice(uuid, jsonb, text, date, jsonb),
   app.bill_subscription(uuid, date),
   app.make_bill(public.subscriptions, date, boolean),
@@ -2631,6 +2688,8 @@ grant execute on function
   app.find_charged_line(public.subscription_adjustments),
   app.credit_reason(text, text),
   app.settle_credit(),
+  app.charging_moment(public.subscriptions),
+  app.charge_at_once(),
   app.credit_what_is_over(public.subscriptions, timestamptz),
   app.billed_usage(public.subscriptions, timestamptz),
   app.adjust_late_usage(public.subscriptions),

@@ -177,4 +177,4 @@ comment on column invoices.amount_credited is 'Of all credit notes that name thi
 comment on column invoices.amount_settled is 'Paid or set off: the sum of its allocations.';
 comment on column invoices.tax_amount_nok is 'VAT in NOK, which the law asks for in every currency (bokføringsforskriften § 5-1-1).';
 comment on column invoices.period_end is 'The last day of the period, inclusive, as it is printed.';
-comment on column invoices.billed_at is 'The billing moment: usage before it in arrears, the fee after it in advance.';
+comment on column invoices.billed_at is 'The billing moment: usage before it in arrears, the fee after it in advance. Of an invoice between two bills: when it was made.';
