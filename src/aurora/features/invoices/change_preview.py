@@ -76,7 +76,7 @@ async def preview_change(
     """
     async with conn.transaction(force_rollback=True):
         notes, invoices = await _newest(conn, organization_id)
-        before = {each.id for each in (*notes, *invoices)}
+        before = {note.id for note in notes} | {each.id for each in invoices}
         effective_at = await subscriptions.change_plan(
             conn, organization_id, plan_id=plan_id, preview=True, **change
         )
