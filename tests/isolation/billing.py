@@ -47,6 +47,8 @@ BILLING = (
     "app.find_charged_line",
     "app.credit_reason",
     "app.settle_credit",
+    "app.insert_end",
+    "app.unbilled_month",
     "app.charging_moment",
     "app.charge_at_once",
     "app.credit_what_is_over",

@@ -685,6 +685,9 @@ begin
     if v_index > 0 then
       v_lines := array(select l from app.bill_usage(
         v_sub, app.billing_moment(v_terms.billing_anchor, v_index - 1, v_terms.time_zone), v_at) l);
+    else
+      -- The first bill of one that began anew before its last month was billed asks for that.
+      v_lines := array(select l from app.unbilled_month(v_sub.id, v_at) m, app.bill_usage(v_sub, m.period_start, m.period_end) l);
     end if;
     v_lines := v_lines || array(select l from app.bill_fee(v_sub, v_at) l);
   end if;
@@ -2200,18 +2203,23 @@ create or replace function app.record_billed_month(p_subscription public.subscri
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_from constant timestamptz := app.billing_moment(
+  v_from timestamptz := app.billing_moment(
     p_subscription.billing_anchor, p_subscription.months_billed - 1, p_subscription.time_zone);
+  v_to timestamptz := p_subscription.next_billing_at;
 begin
-  -- Before the first moment nothing was sold that could be counted.
+  -- Before the first moment nothing was sold that could be counted, unless it began anew and left a month unbilled.
   if p_subscription.months_billed = 0 then
-    return;
+    select m.period_start, m.period_end into v_from, v_to
+    from app.unbilled_month(p_subscription.id, p_subscription.next_billing_at) m;
+    if not found then
+      return;
+    end if;
   end if;
   insert into public.billed_months (
     subscription_id, billed_at, organization_id, period_start, billable, usage_amount, base_amount
   )
-  select p_subscription.id, p_subscription.next_billing_at, p_subscription.organization_id, v_from,
-    app.count_billable(p_subscription.organization_id, v_from, p_subscription.next_billing_at),
+  select p_subscription.id, v_to, p_subscription.organization_id, v_from,
+    app.count_billable(p_subscription.organization_id, v_from, v_to),
     coalesce(sum((l ->> 'amount')::numeric) filter (where l #> '{facts,usage}' is not null), 0),
     coalesce(sum((l ->> 'amount')::numeric), 0)
   from jsonb_array_elements(coalesce(p_lines, '[]')) l
