@@ -24,7 +24,8 @@ async def moments(conn: Connection, customer: UUID) -> list[date]:
     """The local days of the first four billing moments."""
     found = await ask(
         conn,
-        "select (app.billing_moment(billing_anchor, n, time_zone) at time zone time_zone)::date as d"
+        "select (app.billing_moment(billing_anchor, n, time_zone)"
+        " at time zone time_zone)::date as d"
         " from subscriptions, generate_series(0, 3) n where organization_id = %s order by n",
         customer,
     )
@@ -127,8 +128,8 @@ async def test_the_last_bill_is_computed_anew_to_the_same_bytes_after_a_new_begi
 async def test_an_end_that_is_forgotten_is_caught(connection: Connection) -> None:
     await ask(
         connection,
-        "create or replace function app.insert_end(p_old public.subscriptions, p_begins timestamptz)"
-        " returns void language sql as ''",
+        "create or replace function app.insert_end(p_old public.subscriptions,"
+        " p_begins timestamptz) returns void language sql as ''",
     )
     with pytest.raises(AssertionError):
         await check_the_last_bill(connection)

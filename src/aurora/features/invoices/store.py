@@ -11,6 +11,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from aurora.db.queries import (
+    T,
     execute,
     fetch_all,
     fetch_one,
@@ -207,6 +208,16 @@ async def mark_overdue(conn: Connection, limit: int) -> int:
     """Mark invoices whose due date has passed; return how many."""
     marked: int = await fetch_value(conn, QUERIES["mark_overdue"], limit=limit)
     return marked
+
+
+async def ask_overdue(conn: Connection, query: str, kind: type[T], **fields: Any) -> list[T]:
+    """Run one of the queries about what is overdue; fields are those of the query."""
+    return await fetch_all(conn, QUERIES[query], kind, **fields)
+
+
+async def exempt_organization(conn: Connection, **fields: Any) -> None:
+    """Exempt an organization, or end that; fields are those of the query."""
+    await fetch_value(conn, QUERIES["exempt_organization"], **fields)
 
 
 async def find_legal_entity(conn: Connection, legal_entity_id: str) -> LegalEntity | None:

@@ -170,6 +170,7 @@ create index invoices_legal_entity_id_idx on invoices (legal_entity_id);
 create index invoices_seller_logo_idx on invoices (legal_entity_id, seller_logo_sha256) where seller_logo_sha256 is not null;
 create index invoices_buyer_logo_idx on invoices (organization_id, buyer_logo_sha256) where buyer_logo_sha256 is not null;
 create index invoices_due_date_idx on invoices (due_date) where status in ('issued', 'sent');
+create index invoices_overdue_idx on invoices (organization_id, due_date) where status = 'overdue';
 alter table invoices enable row level security;
 comment on table invoices is 'Sales documents. A draft has no number; an issued one is never changed and never deleted.';
 comment on column invoices.terms is 'The subscription''s terms as they were, from which the lines are computed anew.';
