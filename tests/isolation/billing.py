@@ -78,7 +78,7 @@ BILLING = (
     "app.suspend_for",
     "app.reactivate",
     "app.chase_overdue",
-    "app.exempt",
+    "app.exempt_organization",
     "app.settle_overdue",
     "app.keep_suspended",
 )

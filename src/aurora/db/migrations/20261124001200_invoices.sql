@@ -2752,7 +2752,7 @@ $$;
 comment on function app.chase_overdue(integer) is
   'Takes the steps that overdue invoices have come to, each once, and ends suspensions whose reason is gone; returns how many.';
 
-create or replace function app.exempt(p_organization_id uuid, p_until date, p_reason text) returns void
+create or replace function app.exempt_organization(p_organization_id uuid, p_until date, p_reason text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -2765,7 +2765,7 @@ begin
   perform app.reactivate(p_organization_id);
 end
 $$;
-comment on function app.exempt(uuid, date, text) is
+comment on function app.exempt_organization(uuid, date, text) is
   'Exempts an organization from reminders and suspension, also from one that is in force; without a reason that ends.';
 
 create or replace function app.settle_overdue() returns trigger
@@ -2804,12 +2804,12 @@ select app.audit_table('public.overdue_exemptions', 'overdue_exemption', '{organ
 
 revoke execute on function
   app.overdue_policy_on(date), app.is_exempt(uuid), app.remind(public.invoices), app.is_to_be_suspended(public.invoices),
-  app.suspend_for(public.invoices), app.reactivate(uuid), app.chase_overdue(integer), app.exempt(uuid, date, text),
+  app.suspend_for(public.invoices), app.reactivate(uuid), app.chase_overdue(integer), app.exempt_organization(uuid, date, text),
   app.settle_overdue(), app.keep_suspended()
 from public;
 grant execute on function
   app.overdue_policy_on(date), app.is_exempt(uuid), app.remind(public.invoices), app.is_to_be_suspended(public.invoices),
-  app.suspend_for(public.invoices), app.reactivate(uuid), app.chase_overdue(integer), app.exempt(uuid, date, text),
+  app.suspend_for(public.invoices), app.reactivate(uuid), app.chase_overdue(integer), app.exempt_organization(uuid, date, text),
   app.settle_overdue(), app.keep_suspended()
 to service_role;
 

@@ -25,7 +25,9 @@ OrgOption = Annotated[str, typer.Option("--org", help="The organization's slug."
 def list_overdue(
     ctx: typer.Context,
     org: Annotated[str | None, typer.Option("--org", help="Only this one (slug).")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE_SIZE)] = DEFAULT_PAGE_SIZE,
+    limit: Annotated[
+        int, typer.Option(min=1, max=MAX_PAGE_SIZE, help="How many.")
+    ] = DEFAULT_PAGE_SIZE,
     json: JsonOption = False,
 ) -> None:
     """List what is overdue, the longest first, with reminders, suspension, and exemption."""

@@ -85,7 +85,7 @@ select valid_from, reminder_days, suspend_days from overdue_policies order by va
 
 -- name: exempt_organization
 -- Exempts an organization from reminders and suspension; without a reason that ends.
-select app.exempt(:organization_id::uuid, :until::date, :reason::text);
+select app.exempt_organization(:organization_id::uuid, :until::date, :reason::text);
 
 -- name: list_overdue_by_organization -> OverdueInvoice
 -- What is overdue, the longest first, with the steps that were taken and whether its organization is exempt.
