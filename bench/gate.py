@@ -32,6 +32,7 @@ from aurora.features.gate.api import verify_at_once
 from aurora.features.gate.model import KeyRow, VerifyRequest
 from aurora.features.gate.service import Gate
 from aurora.features.limits.taking import Limits
+from aurora.integrations.hot import PlainRequest
 
 GOAL: Final = 0.60
 WARM_GOAL_US: Final = 10.0
@@ -186,7 +187,8 @@ async def with_many_keys() -> dict[str, float]:
 
     def answered(asked: list[str]) -> float:
         bodies = [json.dumps({"key": key, "scope": "aurora:read"}).encode() for key in asked]
-        return _cpu_us(lambda body: verify_at_once(body, {"gate": gate}), bodies)
+        state = {"gate": gate}
+        return _cpu_us(lambda body: verify_at_once(PlainRequest(body, {}, None, state)), bodies)
 
     one_us, many_us, one_answer_us, many_answers_us = interleave(
         SAMPLES,

@@ -12,19 +12,29 @@ import pytest
 import uvicorn
 
 from aurora.apps.api.at_once import SMALL_BODY_BYTES, AtOnce, HotProtocol
-from aurora.integrations.http import HotAnswer, HotRequest, HotRoute
+from aurora.apps.api.identity import Doorkeeper
+from aurora.core.errors import Unavailable
+from aurora.features.sign_in.browser import Site
+from aurora.integrations.hot import HotAnswer, HotRequest, HotRoute, Later, PlainRequest
 
 HOST = "127.0.0.1"
 TIMEOUT_S = 20.0
 QUEUED = 2_000
 
 
+NOBODY = Doorkeeper("", Site("http://localhost"))
+
+
 async def _never(_request: HotRequest) -> HotAnswer:
     raise AssertionError("the application of this test answers the ordinary way by itself")
 
 
-def _echo(body: bytes, state: Any) -> bytes | None:
+def _echo(request: PlainRequest) -> bytes | Later | None:
+    body, state = request.body, request.state
     state["asked"] += 1
+    if body.startswith(b"stored"):
+        state["done"] = asyncio.get_running_loop().create_future()
+        return Later(state["done"], lambda result: b"stored:" + result)
     if body == b"fails":
         raise ValueError("something of ours is wrong")
     return None if body == b"later" else b"at once:" + body
@@ -34,9 +44,9 @@ class Application:
     """Says of every body that it came the ordinary way; `/slow` waits until it is let go."""
 
     def __init__(self) -> None:
-        self.state = {"asked": 0}
+        self.state: dict[str, Any] = {"asked": 0}
         route = HotRoute("/hot", _never, 1_000_000, {}, (), public=True, at_once=_echo)
-        self.at_once = AtOnce((route,), self.state)
+        self.at_once = AtOnce((route,), self.state, NOBODY)
         self.go = asyncio.Event()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -242,6 +252,96 @@ async def test_a_held_request_is_answered_though_the_server_ends_meanwhile() -> 
             assert said == answer
             assert b"\nconnection: close\r" in head
             writer.close()
+
+
+async def _stored_and_behind(protocol: type[HotProtocol]) -> list[bytes]:
+    """Return the answers to one that waits for a commit and two that came behind it."""
+    app = Application()
+    async with serving(app, protocol) as port:
+        reader, writer = await asyncio.open_connection(HOST, port)
+        writer.write(request(b"stored") + request(b"a") + request(b"b"))
+        await asyncio.sleep(0.1)
+        app.state["done"].set_result(b"1")
+        found = [(await one(reader))[1] for _ in range(3)]
+        writer.close()
+    return found
+
+
+async def test_what_waits_for_a_commit_is_answered_after_it_and_before_what_came_behind() -> None:
+    first, *behind = await _stored_and_behind(HotProtocol)
+    assert first == b"stored:1"
+    assert [body.rpartition(b":")[2] for body in behind] == [b"a", b"b"]
+    # Without an order whoever came behind would hear first.
+    assert (await _stored_and_behind(Ahead))[0] == b"at once:a"
+
+
+async def test_connections_are_used_again_after_what_waited() -> None:
+    app = Application()
+    async with serving(app) as port:
+        reader, writer = await asyncio.open_connection(HOST, port)
+        for number in range(3):
+            writer.write(request(b"stored"))
+            while app.state.get("done") is None:  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0.01)
+            app.state.pop("done").set_result(b"%d" % number)
+            head, body = await one(reader)
+            assert body == b"stored:%d" % number
+            assert b"connection:" not in head
+            writer.write(request(b"later"))
+            assert (await one(reader))[1] == b"ordinary:later"
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("failed", "status", "code"),
+    [
+        (Unavailable("Not now.", retry_after_s=3), 503, b"unavailable"),
+        (ValueError("a secret"), 500, b"internal_error"),
+    ],
+)
+async def test_what_fails_later_is_a_problem_and_says_nothing_of_ours(
+    failed: Exception, status: int, code: bytes
+) -> None:
+    app = Application()
+    async with serving(app) as port:
+        reader, writer = await asyncio.open_connection(HOST, port)
+        writer.write(request(b"stored"))
+        await asyncio.sleep(0.1)
+        app.state["done"].set_exception(failed)
+        head, body = await one(reader)
+        assert head.startswith(b"HTTP/1.1 %d " % status)
+        assert b"content-type: application/problem+json\r" in head
+        assert b'"code":"%s"' % code in body
+        assert b"a secret" not in body
+        assert (b"retry-after: 3\r" in head) == (status == 503)
+        writer.close()
+
+
+async def test_the_server_ends_after_what_waits_is_answered() -> None:
+    app = Application()
+    async with serving(app) as port:
+        reader, writer = await asyncio.open_connection(HOST, port)
+        writer.write(request(b"stored"))
+        await asyncio.sleep(0.1)
+        asyncio.get_running_loop().call_later(0.5, app.state["done"].set_result, b"1")
+    # The server has ended, and closed the connection after the answer.
+    head, body = await one(reader)
+    assert body == b"stored:1"
+    assert b"\nconnection: close\r" in head
+    assert await reader.read() == b""
+    writer.close()
+
+
+async def test_who_leaves_before_the_answer_harms_nobody() -> None:
+    app = Application()
+    async with serving(app) as port:
+        _, writer = await asyncio.open_connection(HOST, port)
+        writer.write(request(b"stored"))
+        await asyncio.sleep(0.1)
+        writer.transport.abort()
+        await asyncio.sleep(0.1)
+        app.state["done"].set_result(b"1")
+        assert (await ask(port, request(b"next")))[0][1] == b"at once:next"
 
 
 async def test_a_slow_one_behind_an_answer_outlives_the_keep_alive() -> None:

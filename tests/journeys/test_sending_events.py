@@ -264,3 +264,37 @@ async def test_a_server_that_is_told_to_end_stores_what_it_took_and_answers_it(
     assert stored
     assert told <= stored[0] <= told + 16 * 20
     assert told >= 50 * 20
+
+
+async def test_a_single_event_is_answered_alike_where_it_is_parsed_and_the_ordinary_way(
+    sender: httpx.AsyncClient,
+) -> None:
+    """A charset in capitals is read alike and is not plain, so it takes the ordinary way."""
+    known = an_event()
+    await sent(sender, json.dumps(known).encode(), "application/json")
+    said: list[list[tuple[Any, ...]]] = []
+    for kind in ("application/json", "application/json; charset=UTF-8"):
+        answers: list[tuple[Any, ...]] = []
+        for event in (
+            an_event(),
+            known,
+            known | {"endpoint": "/other"},
+            an_event(timestamp="2001-01-01T00:00:00Z"),
+            an_event(country_code="norge"),
+            an_event(status_code=99_999),
+            an_event(api_key_id="00000000-0000-0000-0000-00000000beef"),
+            an_event(reverses="nothing that there is"),
+        ):
+            body = json.dumps(event).encode()
+            response = await sender.post(PATH, content=body, headers={"content-type": kind})
+            marks = {*response.headers} - {"x-request-id", "date"}
+            answers.append((response.status_code, sorted(marks), response.json()))
+        for body in (b"{", b"[]", b""):
+            response = await sender.post(PATH, content=body, headers={"content-type": kind})
+            answers.append((response.status_code, response.json().get("code")))
+        said.append(answers)
+    plain, ordinary = said
+    for one, other in zip(plain, ordinary, strict=True):
+        # Their ids and moments are their own.
+        assert str(one)[:120] == str(other)[:120]
+    assert [each[2]["accepted"] for each in plain[:3]] == [1, 0, 0]

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from aurora.db.definitions import platform_files
-from aurora.integrations.http import HotRoute
+from aurora.integrations.hot import HotRoute
 from aurora.integrations.jobs import Cron, Job
 
 FEATURES = Path(__file__).parent.parent / "features"

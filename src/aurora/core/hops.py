@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -44,8 +45,12 @@ def is_within(address: Address, networks: Sequence[Network]) -> bool:
 def parse_address(text: str) -> Address | None:
     """Return an address as a proxy writes it, perhaps with a port; IPv4 in IPv6 is unwrapped."""
     text = text.strip()
-    if len(text) > MAX_TEXT:
-        return None
+    return None if len(text) > MAX_TEXT else _parsed(text)
+
+
+@lru_cache(maxsize=4_096)
+def _parsed(text: str) -> Address | None:
+    # Remembered, because the same few peers come with every request.
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

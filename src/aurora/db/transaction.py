@@ -43,8 +43,9 @@ _NAME: Final = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 
 
 def _check_names(name: str | None, request_id: str | None) -> None:
-    if not all(value is None or _NAME.fullmatch(value) for value in (name, request_id)):
-        raise ValueError("a name for the audit is one line of at most 200 characters")
+    for value in (name, request_id):
+        if value is not None and not _NAME.fullmatch(value):
+            raise ValueError("a name for the audit is one line of at most 200 characters")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -300,69 +300,3 @@ async def read_body(receive: Receive, *, max_bytes: int, share: BodyShare | None
         chunks.append(chunk)
         if not message.get("more_body", False):
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-@dataclass(slots=True)
-class HotRequest:
-    """What a hot route gets: no framework stands between the socket and the handler.
-
-    Attributes:
-        body: Read whole, within the route's limit.
-        headers: By their names in lower case; the last one where a name comes twice.
-        caller: Who sends it; None where the route is public.
-        pool: The application's connections.
-        scope: The ASGI scope: method, query string, the peer's address.
-        state: What the application holds for its rooms, such as the gate.
-    """
-
-    body: bytes
-    headers: Mapping[bytes, bytes]
-    caller: Caller | None
-    pool: Pool
-    scope: Mapping[str, Any]
-    state: Any
-
-
-@dataclass(slots=True)
-class HotAnswer:
-    """An answer of a hot route that is not simply 200 with JSON.
-
-    Attributes:
-        status: The HTTP status.
-        body: What is sent.
-        headers: In lower case, without those that every answer has.
-    """
-
-    status: int
-    body: bytes = b""
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class HotRoute:
-    """A route that is too hot for a framework, with its part of the OpenAPI document.
-
-    Attributes:
-        path: Exact path, no parameters.
-        handler: Answers the JSON body of a 200, or something else as a HotAnswer.
-        max_body_bytes: A larger body is refused with 413.
-        operation: The OpenAPI operation object of its method.
-        models: The structs that the operation refers to as components.
-        public: True where no credentials are needed.
-        methods: What it takes; the first stands in the OpenAPI document.
-        takes_compressed: Whether a Content-Encoding is undone, within `max_body_bytes` too.
-        max_bytes_under_way: What the bodies of all its requests may have together.
-        at_once: Of a public route: answers a small body where nothing has to be waited for, from
-            it and the application's state; None has the handler asked instead, for whatever reason.
-    """
-
-    path: str
-    handler: Callable[[HotRequest], Awaitable[bytes | HotAnswer]]
-    max_body_bytes: int
-    operation: Mapping[str, Any]
-    models: tuple[type, ...]
-    public: bool = False
-    methods: tuple[str, ...] = ("POST",)
-    takes_compressed: bool = False
-    max_bytes_under_way: int = MAX_BYTES_UNDER_WAY
-    at_once: Callable[[bytes, Any], bytes | None] | None = None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Final
 
-from aurora.core.hops import Network, is_within, parse_address, right_most_untrusted
+from aurora.core.hops import Address, Network, is_within, parse_address, right_most_untrusted
 
 
 class Proxies:
@@ -28,11 +30,18 @@ class Proxies:
             headers: Of the request, in lower case, as they came.
         """
         address = None if peer is None else parse_address(peer)
-        if address is None or not is_within(address, self._trusted):
-            return peer if address is None else str(address)
+        if address is None or not self._is_trusted(address):
+            return peer if address is None else _text(address)
         lines = [value for name, value in headers if name == b"x-forwarded-for"]
         if not lines:
             real = [value for name, value in headers if name == b"x-real-ip"]
             said = parse_address(real[-1].decode("latin-1")) if real else None
             return str(said or address)
         return str(right_most_untrusted(address, b",".join(lines).decode("latin-1"), self._trusted))
+
+    def _is_trusted(self, address: Address) -> bool:
+        return bool(self._trusted) and is_within(address, self._trusted)
+
+
+# Remembered: the same few peers come with every request.
+_text: Final = lru_cache(maxsize=4_096)(str)

@@ -18,9 +18,10 @@ from starlette.routing import Match
 
 from aurora import __version__
 from aurora.apps import house
+from aurora.apps.api.at_once import InternalError
 from aurora.apps.api.identity import Doorkeeper
 from aurora.apps.api.pages import page_routes
-from aurora.apps.api.server import InternalError, MethodNotAllowed, Server
+from aurora.apps.api.server import MethodNotAllowed, Server
 from aurora.core import clock
 from aurora.core.errors import AuroraError, Invalid, Malformed, NotFound
 from aurora.db.migrator import check_schema

@@ -1,4 +1,4 @@
-"""Answers a hot request where it is parsed, without a task, if there is nothing to wait for.
+"""Answers a hot request where it is parsed, without a task: at once, or when a commit is over.
 
 A task, its context, its messages, and the checks of every header are most of what a server in
 Python does for a request; `bench/gate.py` measures what is left without them. Whatever is not
@@ -8,13 +8,20 @@ plain goes the ordinary way, through `Server`: so does everything under another 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from asyncio import Future
+from collections.abc import Mapping, Sequence
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Final, Self, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import structlog
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from aurora.apps.api.identity import Doorkeeper
+from aurora.core.errors import AuroraError
 from aurora.core.ids import request_id as new_request_id
-from aurora.integrations.http import HotRoute
+from aurora.integrations.hot import HotAnswer, HotRoute, Later, PlainRequest
+from aurora.integrations.http import problem
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -32,29 +39,36 @@ HOT_HEADERS: Final = [
 JSON_HEADERS: Final = [(b"content-type", b"application/json")]
 # What changes how a body is read; a request with any of them is not plain.
 _NOT_PLAIN: Final = frozenset({b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"})
-_HEAD: Final = (
-    b"".join(b"%s: %s\r\n" % each for each in HOT_HEADERS + JSON_HEADERS)
-    + b"x-request-id: %s\r\ncontent-length: %d\r\n"
-)
+_ALWAYS: Final = b"".join(b"%s: %s\r\n" % each for each in HOT_HEADERS)
+_JSON: Final = b"".join(b"%s: %s\r\n" % each for each in JSON_HEADERS)
+
+log = structlog.get_logger(__name__)
+
+
+class InternalError(AuroraError):
+    """Something of ours is wrong; the log has it under the request's id."""
+
+    status, code, title = 500, "internal_error", "Something went wrong on our side"
 
 
 class AtOnce:
-    """The routes that may be answered at once.
+    """The routes that may be answered without a task.
 
     Args:
         hot: All hot routes.
         state: The application's, by name.
+        doorkeeper: Knows whose key a request has.
     """
 
-    def __init__(self, hot: tuple[HotRoute, ...], state: Any) -> None:
-        self._answers: Mapping[bytes, Callable[[bytes, Any], bytes | None]] = {
-            route.path.encode("ascii"): route.at_once for route in hot if route.at_once is not None
+    def __init__(self, hot: tuple[HotRoute, ...], state: Any, doorkeeper: Doorkeeper) -> None:
+        self._routes: Mapping[bytes, HotRoute] = {
+            route.path.encode("ascii"): route for route in hot if route.at_once is not None
         }
-        self._state = state
+        self._state, self._doorkeeper = state, doorkeeper
 
     def is_plain(self, method: bytes, target: bytes, headers: Headers) -> bool:
         """Return whether the request may be answered once its body is there: small, and POST."""
-        if target not in self._answers or method != b"POST":
+        if target not in self._routes or method != b"POST":
             return False
         size, length = 0, b""
         for name, value in headers:
@@ -70,13 +84,32 @@ class AtOnce:
             and int(length) <= SMALL_BODY_BYTES
         )
 
-    def answer(self, target: bytes, headers: Headers, body: bytes) -> tuple[bytes, bytes] | None:
-        """Return the lines of the head and the body of a 200, or None where it takes more."""
-        answered = self._answers[target](body, self._state)
-        if answered is None:
+    def answer(
+        self,
+        target: bytes,
+        headers: Headers,
+        named: Mapping[bytes, bytes],
+        body: bytes,
+        peer: str | None,
+    ) -> bytes | Later | None:
+        """Return the body of a 200 or what it must wait for; None where it takes more.
+
+        Args:
+            target: What is asked for.
+            headers: As they came.
+            named: The same by their names.
+            body: Whole.
+            peer: The other end of the connection.
+        """
+        route, caller = self._routes[target], None
+        if not route.public:
+            ip = self._state.proxies.caller(peer, headers)
+            caller = self._doorkeeper.identify_at_once(route.path, named, self._state.gate, ip)
+            if caller is None:
+                return None
+        if route.at_once is None:
             return None
-        name = request_id_of(dict(headers)).encode("latin-1")
-        return _HEAD % (name, len(answered)), answered
+        return route.at_once(PlainRequest(body, named, caller, self._state))
 
 
 class HotProtocol(HttpToolsProtocol):
@@ -149,22 +182,100 @@ class HotProtocol(HttpToolsProtocol):
         # Somebody who does not read his answers waits in the ordinary way until he does.
         if self._at_once is None or self.flow.write_paused or self.transport.is_closing():
             return False
+        peer = None if self.client is None else self.client[0]
+        headers = dict(self.headers)
         try:
-            answer = self._at_once.answer(self.url, self.headers, body)
+            answer = self._at_once.answer(self.url, self.headers, headers, body, peer)
         except Exception:  # noqa: BLE001 - it fails again the ordinary way, where that is logged
             return False
         if answer is None:
             return False
-        head, said = answer
         stays = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-        stays = stays and not self._is_ending
-        always = b"".join([b"%s: %s\r\n" % each for each in self.server_state.default_headers])
-        close = b"" if stays else b"connection: close\r\n"
-        self.transport.write(b"".join((b"HTTP/1.1 200 OK\r\n", always, head, close, b"\r\n", said)))
-        if not stays:
+        name, path = request_id_of(headers), self.url.decode("ascii")
+        under_way = _UnderWay(name, path, stays and not self._is_ending)
+        if isinstance(answer, Later):
+            # uvicorn asks the cycle of a connection what it must of a request under way.
+            self.cycle = cast("RequestResponseCycle", under_way)
+            answer.done.add_done_callback(partial(self._end_later, under_way, answer))
+        else:
+            self._end(under_way, HotAnswer(200, answer, JSON_HEADERS))
+        return True
+
+    def _end_later(self, under_way: _UnderWay, later: Later, done: Future[Any]) -> None:
+        try:
+            answer = HotAnswer(200, later.render(done.result()), JSON_HEADERS)
+        except AuroraError as error:
+            answer = refusal(error, under_way.path, under_way.name)
+        except Exception:
+            log.exception("request_failed", request_id=under_way.name, path=under_way.path)
+            answer = refusal(InternalError(), under_way.path, under_way.name)
+        under_way.response_complete = True
+        if self.transport.is_closing():
+            # Whoever asked has left; what was stored is stored.
+            return
+        self._end(under_way, answer)
+
+    def _end(self, under_way: _UnderWay, answer: HotAnswer) -> None:
+        own = (
+            _JSON
+            if answer.headers is JSON_HEADERS
+            else b"".join([b"%s: %s\r\n" % each for each in answer.headers])
+        )
+        self.transport.write(
+            b"HTTP/1.1 %d %s\r\n%s%s%sx-request-id: %s\r\ncontent-length: %d\r\n%s\r\n%s"
+            % (
+                answer.status,
+                HTTPStatus(answer.status).phrase.encode("ascii"),
+                b"".join([b"%s: %s\r\n" % each for each in self.server_state.default_headers]),
+                _ALWAYS,
+                own,
+                under_way.name.encode("latin-1"),
+                len(answer.body),
+                b"" if under_way.keep_alive else b"connection: close\r\n",
+                answer.body,
+            )
+        )
+        if not under_way.keep_alive:
             self.transport.close()
         self.on_response_complete()
-        return True
+
+
+class _UnderWay:
+    """A request that is answered later: all that uvicorn asks of the cycle of a connection.
+
+    Attributes:
+        name: The request's id.
+        path: What it asks for.
+        keep_alive: Whether the connection stays after it; the server's end says no.
+        response_complete: Whether it is answered; whoever queues behind it waits for that.
+        disconnected: Whether its sender left.
+    """
+
+    __slots__ = ("disconnected", "keep_alive", "name", "path", "response_complete")
+
+    def __init__(self, name: str, path: str, keep_alive: bool) -> None:
+        self.name, self.path, self.keep_alive = name, path, keep_alive
+        self.response_complete = self.disconnected = False
+
+    @property
+    def message_event(self) -> Self:
+        """Return what is set when the connection is lost; nobody waits for it."""
+        return self
+
+    def set(self) -> None:
+        """Wake nobody."""
+
+
+def refusal(error: AuroraError, path: str, request_id: str) -> HotAnswer:
+    """Return a refusal as a hot route's answer."""
+    response = problem(error, instance=path, request_id=request_id)
+    # Length and no-store are every hot answer's.
+    own = [
+        (name, value)
+        for name, value in response.raw_headers
+        if name not in (b"content-length", b"cache-control")
+    ]
+    return HotAnswer(response.status_code, bytes(response.body), own)
 
 
 def request_id_of(headers: Mapping[bytes, bytes]) -> str:

@@ -10,7 +10,7 @@ from aurora.core.errors import Forbidden, Unauthorized
 from aurora.core.secrets import equal, is_service_token
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, transaction
-from aurora.features.gate.model import VerifyRequest
+from aurora.features.gate.model import Verdict, VerifyRequest
 from aurora.features.gate.refusals import refusal_of
 from aurora.features.gate.service import Gate
 from aurora.features.limits.headers import limit_headers
@@ -88,6 +88,22 @@ class Doorkeeper:
             )
         raise Unauthorized("The credentials are neither an API key nor a token that is known here.")
 
+    def identify_at_once(
+        self, path: str, headers: Mapping[bytes, bytes], gate: Gate, ip: str | None
+    ) -> Caller | None:
+        """Return whose key a request has; None where there is none, or it takes more to say."""
+        try:
+            credential = _credential(headers)
+        except Unauthorized:
+            return None
+        if credential is None or not credential.startswith("tro_") or path not in UNLIMITED_PATHS:
+            return None
+        asked = VerifyRequest(key=credential, origin=self._foreign_origin(headers), ip=ip)
+        verdict = gate.verify_at_once(asked, takes=False)
+        if verdict is None or not verdict.valid or verdict.kind == "publishable":
+            return None
+        return _caller_of(verdict)
+
     def credential(self, headers: Mapping[bytes, bytes]) -> bytes:
         """Return what the caller of a request proved who they are with."""
         found = _credential(headers) or cookie(headers, self.site.session_cookie) or ""
@@ -124,25 +140,29 @@ class Doorkeeper:
         gate: Gate,
         ip: str | None,
     ) -> Caller:
-        origin = _text(headers, b"origin")
-        if self.site.is_own(origin):
-            # Somebody tries a key out on this platform's own pages, where it is not published.
-            origin = None
-        verdict = await gate.verify(
-            VerifyRequest(key=credential, origin=origin, ip=ip), takes=path not in UNLIMITED_PATHS
-        )
+        asked = VerifyRequest(key=credential, origin=self._foreign_origin(headers), ip=ip)
+        verdict = await gate.verify(asked, takes=path not in UNLIMITED_PATHS)
         if not verdict.valid:
             raise refusal_of(verdict)
         if verdict.kind == "publishable":
             raise SecretKeyNeeded
-        taken = verdict.limits
-        return Caller(
-            "key",
-            verdict.organization_id,
-            verdict.key_id,
-            frozenset(verdict.scopes),
-            answer_headers=() if taken is None else tuple(limit_headers(taken)),
-        )
+        return _caller_of(verdict)
+
+    def _foreign_origin(self, headers: Mapping[bytes, bytes]) -> str | None:
+        origin = _text(headers, b"origin")
+        # Whoever tries a key out on this platform's own pages has not published it there.
+        return None if self.site.is_own(origin) else origin
+
+
+def _caller_of(verdict: Verdict) -> Caller:
+    taken = verdict.limits
+    return Caller(
+        "key",
+        verdict.organization_id,
+        verdict.key_id,
+        frozenset(verdict.scopes),
+        answer_headers=() if taken is None else tuple(limit_headers(taken)),
+    )
 
 
 async def _from_service_token(credential: str, method: str, pool: Pool) -> Caller:

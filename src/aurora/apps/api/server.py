@@ -16,18 +16,19 @@ from aurora.core.errors import AuroraError, Malformed, Unauthorized
 from aurora.db.transaction import named
 from aurora.features.replies.service import once as make_once
 from aurora.integrations.compression import EncodingUnsupported, decompress
-from aurora.integrations.http import (
-    BodyBudget,
-    Caller,
-    HotAnswer,
-    HotRequest,
-    HotRoute,
-    problem,
-    read_body,
-)
+from aurora.integrations.hot import HotAnswer, HotRequest, HotRoute
+from aurora.integrations.http import BodyBudget, Caller, problem, read_body
 
 from . import once
-from .at_once import HOT_HEADERS, JSON_HEADERS, MAX_HEADER_BYTES, AtOnce, request_id_of
+from .at_once import (
+    HOT_HEADERS,
+    JSON_HEADERS,
+    MAX_HEADER_BYTES,
+    AtOnce,
+    InternalError,
+    refusal,
+    request_id_of,
+)
 from .identity import Doorkeeper
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -37,12 +38,6 @@ UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 SECURITY_HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
 
 log = structlog.get_logger(__name__)
-
-
-class InternalError(AuroraError):
-    """Something of ours is wrong; the log has it under the request's id."""
-
-    status, code, title = 500, "internal_error", "Something went wrong on our side"
 
 
 class MethodNotAllowed(AuroraError):
@@ -76,7 +71,7 @@ class Server:
         state: Any,
     ) -> None:
         self.app, self.doorkeeper, self.state = app, doorkeeper, state
-        self.at_once = AtOnce(hot, state)
+        self.at_once = AtOnce(hot, state, doorkeeper)
         self.hot = {route.path: route for route in hot}
         self.budgets = {route.path: BodyBudget(route.max_bytes_under_way) for route in hot}
 
@@ -188,12 +183,12 @@ class Server:
         except ConnectionError:
             return
         except AuroraError as error:
-            answer = _refusal(error, scope)
+            answer = refusal(error, scope["path"], scope["aurora.request_id"])
         except Exception:
             log.exception(
                 "request_failed", request_id=scope["aurora.request_id"], path=scope["path"]
             )
-            answer = _refusal(InternalError(), scope)
+            answer = refusal(InternalError(), scope["path"], scope["aurora.request_id"])
         if isinstance(answer, bytes):
             status, body, own = 200, answer, JSON_HEADERS
         else:
@@ -243,17 +238,6 @@ def _caller_ip(state: Any, scope: Scope) -> str | None:
     peer = scope.get("client")
     found: str | None = state.proxies.caller(None if peer is None else peer[0], scope["headers"])
     return found
-
-
-def _refusal(error: AuroraError, scope: Scope) -> HotAnswer:
-    response = problem(error, instance=scope["path"], request_id=scope["aurora.request_id"])
-    # Length and no-store are every hot answer's.
-    own = [
-        (name, value)
-        for name, value in response.raw_headers
-        if name not in (b"content-length", b"cache-control")
-    ]
-    return HotAnswer(response.status_code, bytes(response.body), own)
 
 
 def _refuse_large_headers(scope: Scope) -> None:

@@ -20,7 +20,8 @@ from aurora.features.gate.model import (
 from aurora.features.gate.refusals import refusal_of
 from aurora.features.gate.service import MALFORMED, Gate
 from aurora.features.limits.service import limit_headers
-from aurora.integrations.http import HotAnswer, HotRequest, HotRoute, problem
+from aurora.integrations.hot import HotAnswer, HotRequest, HotRoute, PlainRequest
+from aurora.integrations.http import problem
 from aurora.integrations.proxies import Proxies
 
 MAX_FORWARDED_BODY_BYTES = 1024 * 1024
@@ -34,13 +35,13 @@ _batch = msgspec.json.Decoder(VerifyBatch)
 _encoder = msgspec.json.Encoder()
 
 
-def verify_at_once(body: bytes, state: Any) -> bytes | None:
+def verify_at_once(request: PlainRequest) -> bytes | None:
     """Answer one question about a key that is remembered; None where it takes more to answer."""
     try:
-        asked = _one.decode(body)
+        asked = _one.decode(request.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    gate: Gate = state["gate"]
+    gate: Gate = request.state["gate"]
     verdict = gate.verify_at_once(asked)
     return None if verdict is None else _encoder.encode(verdict)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import date
 from typing import Annotated, Any
@@ -18,8 +18,9 @@ from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.organizations.service import get_organization
 from aurora.features.usage import keeping, live_api, reading_api, service
-from aurora.features.usage.decoding import Batch
+from aurora.features.usage.decoding import Batch, strict_events
 from aurora.features.usage.group_commit import GroupCommit, group_commit
+from aurora.features.usage.groups import ACCEPTED
 from aurora.features.usage.live import live
 from aurora.features.usage.model import (
     MAX_BODY_BYTES,
@@ -32,18 +33,15 @@ from aurora.features.usage.model import (
     SummaryRow,
     UsageEvent,
 )
-from aurora.features.usage.receiving import CLOUDEVENT, CLOUDEVENTS, decode_body
-from aurora.integrations.http import (
-    Caller,
-    HotRequest,
-    HotRoute,
-    OrganizationMissing,
-    caller_of,
-    pool_of,
-)
+from aurora.features.usage.receiving import CLOUDEVENT, CLOUDEVENTS, SPEC_VERSION, decode_body
+from aurora.features.usage.staging import Sender
+from aurora.integrations.hot import HotRequest, HotRoute, Later, PlainRequest
+from aurora.integrations.http import Caller, OrganizationMissing, caller_of, pool_of
 
 BACKFILL_TIMEOUT_MS = 60_000
+_JSON = frozenset({None, b"application/json", b"application/json; charset=utf-8"})
 _encoder = msgspec.json.Encoder()
+_ACCEPTED = _encoder.encode(ACCEPTED)
 
 router = APIRouter(prefix="/v1/usage", tags=["usage"])
 
@@ -59,6 +57,29 @@ async def lifespan(state: Any) -> AsyncIterator[None]:
         yield
 
 
+def events_at_once(request: PlainRequest) -> Later | None:
+    """Take a key's single event in which nothing is wrong; None for anything else."""
+    who, ingest = request.caller, request.state["ingest"]
+    if who is None or who.kind != "key" or not _is_json(request.headers):
+        return None
+    events = strict_events(request.body.strip())
+    if not events or len(events) > 1:
+        return None
+    sender = Sender(organization_id=who.organization_id, key_id=who.key_id)
+    stored = ingest.begin(events[0], sender)
+    committed = request.state["usage_committed"]
+
+    def render(receipt: Receipt) -> bytes:
+        committed([who.organization_id])
+        return _ACCEPTED if receipt is ACCEPTED else _encoder.encode(receipt)
+
+    return None if stored is None else Later(stored, render)
+
+
+def _is_json(headers: Mapping[bytes, bytes]) -> bool:
+    return headers.get(b"content-type") in _JSON and SPEC_VERSION not in headers
+
+
 async def post_events(request: HotRequest) -> bytes:
     """Take a batch of events; the answer follows the commit."""
     who = request.caller
@@ -68,7 +89,7 @@ async def post_events(request: HotRequest) -> bytes:
         who.must_be_operator("usage:write")
     batch = decode_body(request.body, request.headers)
     ingest: GroupCommit = request.state.ingest
-    sender = service.Sender(organization_id=who.organization_id, key_id=who.key_id)
+    sender = Sender(organization_id=who.organization_id, key_id=who.key_id)
     receipt = await ingest.record(batch.events, sender)
     # Quotas are looked at as soon as what counts to them is committed.
     named = {event.organization_id for _, event in batch.events} | {who.organization_id}
@@ -124,6 +145,7 @@ HOT_ROUTES = (
     HotRoute(
         path="/v1/usage/events",
         handler=post_events,
+        at_once=events_at_once,
         max_body_bytes=MAX_BODY_BYTES,
         takes_compressed=True,
         models=(UsageEvent, Receipt),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -75,12 +76,23 @@ def decode_batch(body: bytes) -> Batch:
     """
     text = _stripped(body)
     check_values(text)
-    try:
-        events = _wrapped_events.decode(text).events if text[:1] == b"{" else _events.decode(text)
-    except _UNREADABLE:
+    events = strict_events(text)
+    if events is None:
         return read_each(_raws(text), read_event)
     check_number(len(events))
     return Batch(list(enumerate(events)))
+
+
+def strict_events(text: bytes) -> list[UsageEvent] | None:
+    """Return the events of a body in which nothing is wrong; None for any other."""
+    if text[:1] == b"{":
+        # Whether it is one event or many shows at its first member.
+        with contextlib.suppress(*_UNREADABLE):
+            return [_event.decode(text)]
+    try:
+        return _wrapped_events.decode(text).events if text[:1] == b"{" else _events.decode(text)
+    except _UNREADABLE:
+        return None
 
 
 def decode_lines(body: bytes) -> Batch:

@@ -24,6 +24,7 @@ from aurora.db.errors import DatabaseBusy
 from aurora.db.pool import Pool, open_pool
 from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.usage import service
+from aurora.features.usage.groups import Crowd, Single, Staged
 from aurora.features.usage.model import (
     IngestBusy,
     IngestStopping,
@@ -35,13 +36,15 @@ from aurora.features.usage.owners import Owners
 from aurora.features.usage.staging import Outcome, Row, Sender, Staging
 
 LANES: Final = 2
-"""Transactions under way at once: while one waits for the disk the other fills."""
+"""Transactions under way at once, where there is enough for two: while one waits for the disk the
+other fills."""
 
 MAX_GROUP_EVENTS: Final = 10_000
 MAX_WAITING_EVENTS: Final = 60_000
 GATHER_S: Final = 0.002
 FULL_EVENTS: Final = 500
-"""A group of so many is not worth waiting for more: their own work outweighs the commit's."""
+"""So many are worth a transaction of their own beside another: their work outweighs the commit's.
+Fewer wait for a small one under way, because each group costs as much as sixty events."""
 
 SLICE_EVENTS: Final = 100
 """A millisecond's work: an answer of PostgreSQL that came meanwhile waits no longer than that."""
@@ -57,12 +60,6 @@ TOUCH_EVERY_S: Final = 60.0
 MAX_TOUCHED: Final = 10_000
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    staging: Staging
-    done: asyncio.Future[None]
 
 
 @dataclass(slots=True)
@@ -86,13 +83,16 @@ class GroupCommit:
     def __init__(self, pool: Pool, writers: Pool, *, lanes: int = LANES) -> None:
         self._writers = writers
         self._owners = Owners(pool)
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[Staged | Single] = deque()
         self._wake = asyncio.Event()
         self._closing = False
+        self._queued = 0
         self._held = 0
         self._under_way = 0
+        self._small_groups = 0
         self._crowd = 0
         self._touched: dict[UUID, float] = {}
+        self._alone: set[asyncio.Task[None]] = set()
         self._lanes = [asyncio.create_task(self._lane()) for _ in range(lanes)]
 
     async def record(self, events: Sequence[tuple[int, UsageEvent]], sender: Sender) -> Receipt:
@@ -107,27 +107,37 @@ class GroupCommit:
             raise IngestStopping(retry_after_s=RETRY_AFTER_S)
         if self._held and self._held + len(events) > MAX_WAITING_EVENTS:
             raise IngestBusy(retry_after_s=RETRY_AFTER_S)
-        self._held += len(events)
-        self._under_way += 1
+        self._enter(len(events))
         try:
-            staging = await self._staged(events, sender)
-            if staging.rows:
-                await self._stored(staging)
-            if staging.reversals or staging.untimely:
-                await self._set_aside(staging)
-            return staging.receipt()
+            return await self._record(events, sender)
         finally:
-            self._held -= len(events)
-            self._under_way -= 1
-            if not self._under_way:
-                # Whoever closes waits for the last of them.
-                self._wake.set()
+            self._leave(len(events))
+
+    def begin(self, event: UsageEvent, sender: Sender) -> asyncio.Future[Receipt] | None:
+        """Do the same for a single event without a task; None where it may not be taken now."""
+        if self._closing or self._held >= MAX_WAITING_EVENTS:
+            return None
+        single = Single(event, sender, asyncio.get_running_loop().create_future())
+        self._enter(1)
+        single.done.add_done_callback(self._leave_alone)
+        self._put(single)
+        return single.done
 
     async def close(self) -> None:
         """Store what was taken, and take no more."""
         self._closing = True
         self._wake.set()
         await asyncio.gather(*self._lanes)
+
+    async def _record(self, events: Sequence[tuple[int, UsageEvent]], sender: Sender) -> Receipt:
+        staging = await self._staged(events, sender)
+        if staging.rows:
+            staged = Staged(staging, asyncio.get_running_loop().create_future())
+            self._put(staged)
+            await staged.done
+        if staging.reversals or staging.untimely:
+            await self._set_aside(staging)
+        return staging.receipt()
 
     async def _staged(self, events: Sequence[tuple[int, UsageEvent]], sender: Sender) -> Staging:
         owners, known = await self._owners.find(*service.named_by(events, sender))
@@ -140,11 +150,25 @@ class GroupCommit:
                 staging.add(index, event)
         return staging
 
-    async def _stored(self, staging: Staging) -> None:
-        waiting = _Waiting(staging, asyncio.get_running_loop().create_future())
+    def _enter(self, events: int) -> None:
+        self._held += events
+        self._under_way += 1
+
+    def _leave(self, events: int) -> None:
+        self._held -= events
+        self._under_way -= 1
+        if not self._under_way:
+            # Whoever closes waits for the last of them.
+            self._wake.set()
+
+    def _leave_alone(self, _done: asyncio.Future[Receipt]) -> None:
+        self._leave(1)
+
+    def _put(self, waiting: Staged | Single) -> None:
         self._queue.append(waiting)
-        self._wake.set()
-        await waiting.done
+        self._queued += waiting.size
+        if self._may_begin():
+            self._wake.set()
 
     async def _set_aside(self, staging: Staging) -> None:
         """Take events back and keep untimely ones: rare, so in a transaction of their own."""
@@ -157,36 +181,50 @@ class GroupCommit:
 
     async def _lane(self) -> None:
         while True:
-            while not self._queue:
+            while not self._may_begin():
                 if self._closing and not self._under_way:
                     return
                 self._wake.clear()
                 await self._wake.wait()
-            if len(self._queue) < self._crowd and not self._is_full() and not self._closing:
-                # Those who were answered together will soon be back together.
-                await asyncio.sleep(GATHER_S)
-            group = self._take()
-            if group:
-                self._crowd = len(group)
-                await self._settle(group)
+            self._small_groups += 1
+            is_small = True
+            try:
+                if len(self._queue) < self._crowd and not self._is_full() and not self._closing:
+                    # Those who were answered together will soon be back together.
+                    await asyncio.sleep(GATHER_S)
+                if self._is_full():
+                    # Whoever comes meanwhile need not wait for so much.
+                    self._small_groups, is_small = self._small_groups - 1, False
+                group = self._take()
+                if group:
+                    self._crowd = len(group)
+                    await self._settle(group)
+            finally:
+                self._small_groups -= is_small
+
+    def _may_begin(self) -> bool:
+        return bool(self._queue) and (not self._small_groups or self._is_full())
 
     def _is_full(self) -> bool:
-        return sum(len(waiting.staging.rows) for waiting in self._queue) >= FULL_EVENTS
+        return self._queued >= FULL_EVENTS
 
-    def _take(self) -> list[_Waiting]:
-        group: list[_Waiting] = []
+    def _take(self) -> list[Staged | Single]:
+        group: list[Staged | Single] = []
         events = 0
         while self._queue:
-            events += len(self._queue[0].staging.rows)
-            if group and events > MAX_GROUP_EVENTS:
+            more = self._queue[0].size
+            if group and events + more > MAX_GROUP_EVENTS:
                 break
+            events += more
             group.append(self._queue.popleft())
+        self._queued -= events
         return group
 
-    async def _settle(self, group: Sequence[_Waiting]) -> None:
+    async def _settle(self, group: Sequence[Staged | Single]) -> None:
         """Store a group and answer each who waits in it."""
         try:
-            outcome = await self._store(group)
+            batches = await self._batches(group)
+            outcome = await self._store(batches)
         except asyncio.CancelledError:
             _fail(group, NotAcknowledged(retry_after_s=RETRY_AFTER_S))
             raise
@@ -195,24 +233,53 @@ class GroupCommit:
             # Those behind would only wait as long for the same.
             _fail([*group, *self._queue], NotAcknowledged(retry_after_s=RETRY_AFTER_S))
             self._queue.clear()
+            self._queued = 0
         except Exception as error:  # noqa: BLE001 - whatever it is, each request must be answered
             _fail(group, error)
         else:
-            for waiting in group:
-                waiting.staging.settle(outcome)
-                if not waiting.done.done():
-                    waiting.done.set_result(None)
+            for batch in batches:
+                batch.settle(outcome)
 
-    async def _store(self, group: Sequence[_Waiting]) -> Outcome:
-        rows = group[0].staging.rows
-        if len(group) > 1:
-            rows = {}
-            for waiting in reversed(group):
+    async def _batches(self, group: Sequence[Staged | Single]) -> list[Staged | Crowd]:
+        """Stage the single events of a group, those of one sender together."""
+        batches: list[Staged | Crowd] = [each for each in group if isinstance(each, Staged)]
+        senders: dict[tuple[int | None, int | None], list[Single]] = {}
+        for each in group:
+            if isinstance(each, Single):
+                senders.setdefault(each.sender.numbers, []).append(each)
+        for singles in senders.values():
+            events = [(number, single.event) for number, single in enumerate(singles)]
+            named = service.named_by(events, singles[0].sender)
+            crowd = Crowd(singles, *await self._owners.find(*named))
+            batches.append(crowd)
+            for single in crowd.others:
+                task = asyncio.create_task(self._record_alone(single))
+                self._alone.add(task)
+                task.add_done_callback(self._alone.discard)
+        return batches
+
+    async def _record_alone(self, single: Single) -> None:
+        """Do all that is done for a batch for an event that is not as the others."""
+        try:
+            receipt = await self._record([(0, single.event)], single.sender)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told where it is awaited
+            single.fail(error)
+        else:
+            if not single.done.done():
+                single.done.set_result(receipt)
+
+    async def _store(self, batches: Sequence[Staged | Crowd]) -> Outcome:
+        rows: dict[bytes, Row] = {}
+        if len(batches) == 1:
+            rows = batches[0].staging.rows
+        else:
+            for batch in reversed(batches):
                 # The first who sent an id is the one who is accepted.
-                rows |= waiting.staging.rows
+                rows |= batch.staging.rows
         found = _Found()
-        keys = self._due({key for waiting in group for key in waiting.staging.key_ids()})
-        await self._write(rows, keys, found)
+        keys = self._due({key for batch in batches for key in batch.staging.key_ids()})
+        if rows:
+            await self._write(rows, keys, found)
         return Outcome(rows, found.counted, found.refused)
 
     async def _write(self, rows: Mapping[bytes, Row], keys: Sequence[UUID], found: _Found) -> None:
@@ -283,10 +350,9 @@ async def group_commit(pool: Pool, dsn: str, *, lanes: int = LANES) -> AsyncIter
         await writers.close()
 
 
-def _fail(group: Sequence[_Waiting], error: Exception) -> None:
-    for waiting in group:
-        if not waiting.done.done():
-            waiting.done.set_exception(error)
+def _fail(group: Sequence[Staged | Single], error: Exception) -> None:
+    for each in group:
+        each.fail(error)
 
 
 def _refusal(error: Exception) -> tuple[str, str]:

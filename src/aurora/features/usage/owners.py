@@ -40,22 +40,34 @@ class Owners:
         Raises:
             DatabaseUnavailable: Some are not remembered and cannot be asked for.
         """
-        if time.monotonic() > self._until_s or len(self._keys) > MAX_REMEMBERED:
-            # Whatever is in use keeps what it was given.
-            self._keys, self._organizations = {}, set()
-            self._until_s = time.monotonic() + REMEMBERED_S
-        if self._lacks(key_ids, organization_ids):
+        if self.remembered(key_ids, organization_ids) is None:
             # One at a time: a hundred requests of the same key ask once.
             async with self._asking:
                 if self._lacks(key_ids, organization_ids):
                     await self._ask(key_ids, organization_ids)
         return self._keys, self._organizations
 
+    def remembered(
+        self, key_ids: Collection[UUID], organization_ids: Collection[UUID]
+    ) -> tuple[Mapping[UUID, KeyOwner], Collection[UUID]] | None:
+        """Return the same without asking anybody; None where some are not remembered."""
+        if time.monotonic() > self._until_s or len(self._keys) > MAX_REMEMBERED:
+            # Whatever is in use keeps what it was given.
+            self._keys, self._organizations = {}, set()
+            self._until_s = time.monotonic() + REMEMBERED_S
+        if self._lacks(key_ids, organization_ids):
+            return None
+        return self._keys, self._organizations
+
     def _lacks(self, key_ids: Iterable[UUID], organization_ids: Iterable[UUID]) -> bool:
-        return not (
-            all(each in self._keys for each in key_ids)
-            and all(each in self._organizations for each in organization_ids)
-        )
+        # Loops, because this is asked for every single event.
+        for key_id in key_ids:
+            if key_id not in self._keys:
+                return True
+        for organization_id in organization_ids:
+            if organization_id not in self._organizations:
+                return True
+        return False
 
     async def _ask(self, key_ids: Iterable[UUID], organization_ids: Iterable[UUID]) -> None:
         async with transaction(self._pool, PLATFORM, read_only=True) as conn:

@@ -25,7 +25,7 @@ LINES: Final = frozenset(
 # https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md,
 # section 3: whatever begins so is a CloudEvent, in a form that may not be known here.
 _OTHER_CLOUDEVENTS: Final = re.compile(r"application/cloudevents[+-]")
-_SPEC_VERSION: Final = PREFIX + b"specversion"
+SPEC_VERSION: Final = PREFIX + b"specversion"
 _CHARSET: Final = re.compile(r";\s*charset\s*=\s*\"?([^\";\s]+)", re.IGNORECASE)
 _UTF8: Final = frozenset({"utf-8", "utf8", "us-ascii"})
 
@@ -62,6 +62,6 @@ def decode_body(body: bytes, headers: Mapping[bytes, bytes]) -> Batch:
         return read_each(array_of(body), read_cloudevent)
     if _OTHER_CLOUDEVENTS.match(media_type):
         raise MediaTypeUnsupported(f"Send CloudEvents as {CLOUDEVENT} or {CLOUDEVENTS}.")
-    if _SPEC_VERSION in headers:
+    if SPEC_VERSION in headers:
         return read_each([body], partial(read_binary_cloudevent, headers))
     return decode_batch(body)

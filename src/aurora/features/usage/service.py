@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -83,9 +83,15 @@ async def settle_aside(conn: Connection, staging: Staging) -> None:
 
 
 def named_by(
-    events: Iterable[tuple[int, UsageEvent]], sender: Sender
-) -> tuple[set[UUID], set[UUID]]:
+    events: Sequence[tuple[int, UsageEvent]], sender: Sender
+) -> tuple[Collection[UUID], Collection[UUID]]:
     """Return the keys and the organizations that must be looked up before events are staged."""
+    if len(events) == 1:
+        # Without a set's hashing, which for UUIDs goes through Python.
+        (_, event), mine = events[0], sender.organization_id is not None
+        keys = [each for each in (event.api_key_id, sender.key_id) if each is not None]
+        named = event.organization_id
+        return keys, [] if mine or named is None else [named]
     key_ids = {event.api_key_id for _, event in events} | {sender.key_id}
     # Only the platform may name organizations, so only its events can name one that is not there.
     organization_ids = (

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 from uuid import UUID
 
 from aurora.features.keys.model import KeyOwner
@@ -57,6 +57,12 @@ class Sender:
     key_id: UUID | None = None
     backfill: bool = False
 
+    @property
+    def numbers(self) -> tuple[int | None, int | None]:
+        """What two senders have in common who are one; numbers, which are hashed at once."""
+        organization, key = self.organization_id, self.key_id
+        return None if organization is None else organization.int, None if key is None else key.int
+
 
 class Row(NamedTuple):
     """A row for COPY, and by what its sender is told of it: its place in the batch, and its id."""
@@ -76,6 +82,9 @@ class _Owner(NamedTuple):
     bills: bool
 
 
+Fate = Literal["accepted", "duplicate", "conflict"] | tuple[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of the rows of one or several batches; all of it by their places.
@@ -89,6 +98,16 @@ class Outcome:
     winners: Mapping[bytes, Row]
     counted: Mapping[bytes, bytes] = field(default_factory=dict)
     refused: Mapping[bytes, tuple[str, str]] = field(default_factory=dict)
+
+    def fate(self, place: bytes, row: Row) -> Fate:
+        """Return what became of a row; of one that was refused, the code and the sentence."""
+        why = self.refused.get(place)
+        if why is not None:
+            return why
+        before = self.counted.get(place)
+        if before is None and self.winners[place] is row:
+            return "accepted"
+        return "duplicate" if row.digest == (before or self.winners[place].digest) else "conflict"
 
 
 # Why an event has no owner: its code and a sentence. One answer for a key that does not exist and
@@ -277,26 +296,22 @@ class Staging:
 
     def settle(self, outcome: Outcome) -> None:
         """Note which rows were stored, and what became of those that were not."""
-        winners, counted, refused = outcome.winners, outcome.counted, outcome.refused
-        if winners is self.rows and not counted and not refused:
+        if outcome.winners is self.rows and not outcome.counted and not outcome.refused:
             self._accepted = len(self.rows)
         else:
             for place, row in self.rows.items():
-                if winners[place] is row and place not in counted and place not in refused:
-                    self._accepted += 1
-                else:
-                    self._not_stored(place, row, outcome)
+                self._note(place, row, outcome)
         for place, row in self._repeats:
-            self._not_stored(place, row, outcome)
+            self._note(place, row, outcome)
 
-    def _not_stored(self, place: bytes, row: Row, outcome: Outcome) -> None:
-        why = outcome.refused.get(place)
-        if why is not None:
-            self.rejected.append(Rejection(row.number, *why))
-        elif row.digest == (outcome.counted.get(place) or outcome.winners[place].digest):
-            self._duplicates += 1
+    def _note(self, place: bytes, row: Row, outcome: Outcome) -> None:
+        fate = outcome.fate(place, row)
+        if fate == "accepted":
+            self._accepted += 1
+        elif isinstance(fate, tuple):
+            self.rejected.append(Rejection(row.number, *fate))
         else:
-            self._conflicts.append(IdConflict(row.number, row.event_id))
+            self._told_again(row.number, row.event_id, is_conflict=fate == "conflict")
 
     def receipt(self) -> Receipt:
         """Return what became of the batch."""
