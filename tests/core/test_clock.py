@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from aurora.core.clock import SELLER_ZONE_DEFAULT, as_utc, freeze, now
+from aurora.core.clock import SELLER_ZONE_DEFAULT, as_utc, freeze, now, seconds
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -35,6 +35,13 @@ def test_a_frozen_clock_turns_a_month_in_one_line() -> None:
         clock.set(datetime(2026, 1, 1, 1, tzinfo=ZoneInfo(SELLER_ZONE_DEFAULT)))
         assert now() == NEW_YEAR
         assert now().tzinfo is UTC
+
+
+def test_seconds_are_those_of_the_same_clock() -> None:
+    before = now().timestamp()
+    assert before <= seconds() <= now().timestamp()
+    with freeze(NEW_YEAR):
+        assert seconds() == NEW_YEAR.timestamp()
 
 
 def test_freezing_inside_a_freeze_gives_the_outer_moment_back() -> None:

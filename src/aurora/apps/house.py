@@ -62,6 +62,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
         "impressions.sql",
         "tax.sql",
         "issuing.sql",
+        "drafting.sql",
         "numbering.sql",
         "logos.sql",
         "crediting.sql",

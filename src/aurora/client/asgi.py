@@ -15,11 +15,11 @@ from aurora.client.checkpoint import (
     Passed,
     WhenAway,
     bearer,
-    identity,
     locally_refused,
+    passed,
     refusal,
 )
-from aurora.client.metering import CLOSE_TIMEOUT_S, FLUSH_S, Done, Meter, Served, WhenFull
+from aurora.client.metering import CLOSE_TIMEOUT_S, FLUSH_S, Meter, Served, WhenFull
 from aurora.client.model import Verdict
 from aurora.client.spool import MAX_BYTES, Durability
 from aurora.core import clock
@@ -89,7 +89,9 @@ class AuroraMiddleware:
             when_away=when_away,
             request_id_header=request_id_header,
         )
-        self._exempt = self._checkpoint.exempt
+        # No path begins with the other: where nothing is exempt, nothing is.
+        self.hops = self._checkpoint.hops
+        self._exempt = self._checkpoint.exempt or ("\0",)
         self.id_header = None if request_id_header is None else request_id_header.lower().encode()
         self.heard = _HEARD if self.id_header is None else _HEARD | {self.id_header}
         self.meter = Meter(
@@ -101,6 +103,7 @@ class AuroraMiddleware:
             flush_s=flush_s,
         )
         self.is_durable = durability == "before_response"
+        self._is_lenient = when_away == "pass"
         self._close_timeout_s = close_timeout_s
         self._verifier: Verifier | None = None
         self._opening: asyncio.Task[Verifier] | None = None
@@ -108,23 +111,24 @@ class AuroraMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI event stream."""
-        if scope["type"] != "http" or scope["path"].startswith(self._exempt or "\0"):
+        if scope["type"] != "http" or scope["path"].startswith(self._exempt):
             if scope["type"] == "lifespan":
                 await self._live(scope, receive, send)
             else:
                 await self.app(scope, receive, send)
             return
         passage = _Passage(self, scope, send)
-        verdict = locally_refused(passage.key, passage.origin)
+        key = passage.key
+        verdict = locally_refused(key, passage.origin)
         if verdict is None and self.meter.is_full:
             verdict = METERING_FULL
         if verdict is None:
             verifier = self._verifier or await self._open()
             question = self._checkpoint.question(
-                passage.key or "", passage.origin, passage.ip, passage.path, passage.method
+                key or "", passage.origin, passage.ip, passage.endpoint, passage.method
             )
             verdict = verifier.verify_at_once(question) or await verifier.verify(question)
-            if self._checkpoint.when_away == "pass":
+            if self._is_lenient:
                 verdict = self._checkpoint.settle(question, verdict)
         if not verdict.valid:
             await _refuse(verdict, scope, send)
@@ -135,14 +139,13 @@ class AuroraMiddleware:
                 scope, receive, passage.send_durably if self.is_durable else passage.send
             )
         except BaseException as error:
-            left = passage.has_left or isinstance(error, asyncio.CancelledError)
+            left = isinstance(error, asyncio.CancelledError)
             passage.status = passage.status or (CLIENT_LEFT if left else FAILED)
             raise
         finally:
             if not passage.is_noted:
                 passage.status = passage.status or FAILED
-                self._note(passage)
-            passage.let_go()
+                self.meter.note(passage.ended())
 
     async def note_durably(self, passage: _Passage) -> None:
         """Return once the event is on the disk.
@@ -165,19 +168,8 @@ class AuroraMiddleware:
             loop.call_soon_threadsafe(settle, failed)
 
         passage.done = done
-        self._note(passage)
+        self.meter.note(passage.ended())
         await written
-
-    def _note(self, passage: _Passage) -> None:
-        passage.finish(self.meter.next_number())
-        self.meter.note(passage)
-
-    def address(self, scope: Scope, forwarded: str | None) -> str | None:
-        """Return whose request it is, behind declared proxies."""
-        peer = scope.get("client")
-        ip = None if not peer else peer[0]
-        hops = self._checkpoint.hops
-        return hops.address(ip, forwarded) if hops.is_needed else ip
 
     async def _open(self) -> Verifier:
         """Return the verifier; whoever comes meanwhile waits for the same one."""
@@ -248,10 +240,9 @@ class _Passage(Served):
     in a circle costs the collector more than all else.
 
     Attributes:
-        key: As it was sent.
+        key: As it was sent; None once it was let through.
         ip: The caller's, behind declared proxies.
         status: Of the answer, 0 before it begins.
-        has_left: Whether the client left before its answer was whole.
         is_noted: Whether it is metered already.
     """
 
@@ -264,29 +255,26 @@ class _Passage(Served):
         "_scope",
         "_send",
         "_unsent",
-        "has_left",
         "is_noted",
         "key",
-        "path",
     )
 
     _fields: HeaderList
     _passed: Passed
 
     def __init__(self, middleware: AuroraMiddleware, scope: Scope, send: Send) -> None:
-        self._began_s, self.at = time.perf_counter(), clock.now()
+        self._began_s, self.at_s = time.perf_counter(), clock.seconds()
         self._middleware, self._scope, self._send = middleware, scope, send
-        self.path: str = scope["path"]
-        self.method: str = scope["method"]
+        self.method, self.endpoint = scope["method"], scope["path"]
         self.key = self.origin = self.user_agent = self._request_id = None
-        self.status, self.is_noted, self.has_left = 0, False, False
+        self.event_id = self.done = None
         self._unsent: int | None = None
-        self.event_id: str | None = None
-        self.done: Done | None = None
+        self.status, self.is_noted = 0, False
         api_key = forwarded = None
+        heard = middleware.heard
         for name, value in scope["headers"]:
             # Most headers say nothing here, and are passed over at once.
-            if name not in middleware.heard:
+            if name not in heard:
                 continue
             text = value.decode("latin-1")
             if name == b"authorization":
@@ -302,42 +290,38 @@ class _Passage(Served):
             if name == middleware.id_header:
                 self._request_id = text
         self.key = self.key or api_key
-        self.ip = middleware.address(scope, forwarded)
+        peer = scope.get("client")
+        self.ip = peer[0] if peer else None
+        if middleware.hops.is_needed:
+            self.ip = middleware.hops.address(self.ip, forwarded)
 
     def let_through(self, verdict: Verdict) -> Passed:
         """Return what the application gets of the verdict, and remember what is told of it."""
-        self.organization_id, self.key_id = identity(verdict)
+        self.key, self.verdict = None, verdict
         self._fields = limit_fields(verdict.limits)
-        self._passed = Passed(verdict)
+        self._passed = passed(verdict)
         return self._passed
 
-    def finish(self, number: int) -> None:
-        """Take down how it ended, and let go of what is only its server's."""
-        scope = self._scope
-        # The route's pattern where a framework leaves it: /rooms/{id}, not every room.
-        self.endpoint = getattr(scope.get("route"), "path", None) or self.path
-        self.number, self.more = number, self._passed.more
+    def ended(self) -> Served:
+        """Return itself, with how it ended: now it is what is metered."""
         self.ms = int((time.perf_counter() - self._began_s) * 1_000)
+        self.more = self._passed.more
         if self._request_id is not None:
             # With the key in it: one customer's id never meets another's.
-            parts = (self.key_id, self.method, self.path, self._request_id)
+            parts = (self.verdict.key_id, self.method, self.endpoint, self._request_id)
             self.event_id = derived_id(*parts).hex
+        # The route's pattern where a framework leaves it: /rooms/{id}, not every room.
+        self.endpoint = getattr(self._scope.get("route"), "path", None) or self.endpoint
+        return self
 
-    def let_go(self) -> None:
-        """Hold nothing of the server's any more, and no key, while this waits to be written."""
-        self.key, self._scope, self._send = None, {}, _ended
-
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         """Send a part of the answer, the limits in its headers."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             if self._fields:
                 message = {**message, "headers": [*message.get("headers", ()), *self._fields]}
-        try:
-            await self._send(message)
-        except OSError:
-            self.has_left = True
-            raise
+        # Not awaited here: what the server returns is as good to await, and one step less.
+        return self._send(message)
 
     async def send_durably(self, message: Message) -> None:
         """Do the same; the event is on the disk before the last byte leaves.
@@ -356,10 +340,6 @@ class _Passage(Served):
             self.is_noted = True
             await self._middleware.note_durably(self)
         await self.send(message)
-
-
-async def _ended(_message: Message) -> None:
-    raise RuntimeError("the application has returned; nothing more can be sent")
 
 
 def _body_length(scope: Scope, message: Message) -> int | None:

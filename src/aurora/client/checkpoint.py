@@ -9,7 +9,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final, Literal
-from uuid import UUID
 
 import msgspec
 
@@ -47,7 +46,7 @@ _SENTENCES: Final = {
 }
 
 
-class Passed:
+class Passed(msgspec.Struct, eq=False):
     """What the application behind the middleware gets of the decision.
 
     It stands in `scope["aurora"]` and `environ["aurora"]`.
@@ -57,11 +56,8 @@ class Passed:
         more: Fields of the event that only the application knows.
     """
 
-    __slots__ = ("more", "verdict")
-
-    def __init__(self, verdict: Verdict) -> None:
-        self.verdict = verdict
-        self.more: dict[str, Any] | None = None
+    verdict: Verdict
+    more: dict[str, Any] | None = None
 
     def note(self, **fields: Any) -> None:
         """Add to the event: widget_type, widget_impression, cached, country_code, metadata.
@@ -137,6 +133,8 @@ def _digest(question: Question) -> bytes:
 
 def bearer(authorization: str) -> str | None:
     """Return the credential of an Authorization header of the scheme Bearer."""
+    if authorization.startswith("Bearer "):
+        return authorization[7:].strip() or None
     scheme, _, credential = authorization.partition(" ")
     return credential.strip() or None if scheme.lower() == "bearer" else None
 
@@ -231,12 +229,12 @@ class Checkpoint:
         return verdict
 
 
-def identity(verdict: Verdict) -> tuple[UUID, UUID]:
-    """Return whose usage a request is that passed: organization and key.
+def passed(verdict: Verdict) -> Passed:
+    """Return what the application gets of a verdict that lets a request pass.
 
     Raises:
-        LookupError: The verdict does not say.
+        LookupError: It does not say whose the request is, so nobody could be billed for it.
     """
     if verdict.organization_id is None or verdict.key_id is None:
         raise LookupError("a verdict that lets pass names organization and key")
-    return verdict.organization_id, verdict.key_id
+    return Passed(verdict)

@@ -14,17 +14,16 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
-from typing import Any, Final, Literal
-from uuid import UUID
+from typing import Any, Final, Literal, cast
 
 import msgspec
 
 from aurora.client.backend import Backend
-from aurora.client.model import UsageEvent
+from aurora.client.model import UsageEvent, Verdict
 from aurora.client.sender import Sender
 from aurora.client.sending import SenderProcess
 from aurora.client.spool import MAX_BYTES, Durability, Spool, SpoolFull
@@ -33,6 +32,8 @@ log = logging.getLogger(__name__)
 
 WhenFull = Literal["drop", "refuse"]
 Done = Callable[[BaseException | None], None]
+Noted = tuple[bytes, Done | None]
+"""An event as JSON, and who waits until it is written."""
 
 FLUSH_S: Final = 0.05
 """What is served waits so long at most before it is written: what a kill may lose."""
@@ -50,12 +51,25 @@ _encode: Final = msgspec.json.Encoder().encode
 
 @dataclass(slots=True, eq=False)
 class Served:
-    """What the middleware knows of a request once it is answered; nobody changes it then."""
+    """What the middleware knows of a request once it is answered.
 
-    number: int
-    at: datetime
-    organization_id: UUID
-    key_id: UUID
+    Attributes:
+        at_s: When it came, in seconds since 1970.
+        verdict: Whose it is.
+        method: Of HTTP, as it came.
+        endpoint: The route's pattern, or the path.
+        status: Of the answer.
+        ms: Milliseconds from its headers to its last byte.
+        origin: The header.
+        user_agent: The header.
+        ip: The caller's address, behind declared proxies.
+        event_id: Where one's own proxy gave it a name; otherwise the meter does.
+        more: What the application noted.
+        done: Told once it is written, or not.
+    """
+
+    at_s: float
+    verdict: Verdict
     method: str
     endpoint: str
     status: int
@@ -69,7 +83,11 @@ class Served:
 
 
 class Meter:
-    """One a middleware. `note` costs the request an append; a thread does the rest.
+    """One a middleware. `note` writes an event down in memory; a thread takes them to the disk.
+
+    The event is JSON from then on: what a thread takes of Python's turns it takes from the event
+    loop, so all that is left to it is to join what is there. One piece of bytes also waits cheaper
+    than the objects of a request, which another core would have to fetch and free.
 
     Ids are made when a request is noted and written with it, so that every attempt to send the
     event, by whichever process, has the same one.
@@ -105,8 +123,8 @@ class Meter:
     def _begin_anew(self) -> None:
         self._lock = threading.Lock()
         self._prefix = secrets.token_hex(8)
-        self.next_number = count(1).__next__
-        self._pending: deque[Served] = deque()
+        self._next_number = count(1).__next__
+        self._pending: deque[Noted] = deque()
         self._something = threading.Event()
         self._is_stopping = False
         self._is_full = False
@@ -150,8 +168,16 @@ class Meter:
             self._writer.start()
 
     def note(self, served: Served) -> None:
-        """Take a request down; it is written within `flush_s`."""
-        self._pending.append(served)
+        """Take a request down; it is written within `flush_s`. Nothing here fails the request."""
+        try:
+            event = _encode(self._event(served))
+        except Exception as error:
+            # What the application noted is no JSON: its own event is lost, and no other.
+            log.exception("usage of a request cannot be written")
+            if served.done is not None:
+                served.done(error if self.when_full == "refuse" else None)
+            return
+        self._pending.append((event, served.done))
         if not self._something.is_set():
             if self._writer is None:
                 self.start()
@@ -188,13 +214,11 @@ class Meter:
             if noted:
                 sender.wake()
 
-    def _write(self, spool: Spool, noted: list[Served]) -> None:
+    def _write(self, spool: Spool, noted: list[Noted]) -> None:
         """Write a batch, and tell those who wait for it."""
         failed: BaseException | None = None
         try:
-            events = _encode([self._event(served) for served in noted])
-            # Without the brackets: batches are joined by commas.
-            spool.add(events[1:-1], len(noted))
+            spool.add(b",".join([event for event, _ in noted]), len(noted))
         except (SpoolFull, sqlite3.Error) as error:
             if not self._is_full:
                 log.error("usage cannot be written to %s: %r", spool.path, error)  # noqa: TRY400
@@ -206,11 +230,11 @@ class Meter:
         except Exception as error:
             failed = error
             log.exception("usage of %d requests was not written", len(noted))
-        for served in noted:
-            if served.done is not None:
-                served.done(failed if self.when_full == "refuse" else None)
+        for _, done in noted:
+            if done is not None:
+                done(failed if self.when_full == "refuse" else None)
 
-    def _is_kept(self, noted: list[Served]) -> bool:
+    def _is_kept(self, noted: list[Noted]) -> bool:
         """Put what was served already back to be tried again, where nothing more is served."""
         if self.when_full != "refuse" or self.durability != "after_response" or self._is_stopping:
             return False
@@ -226,24 +250,37 @@ class Meter:
             log.exception("usage of %d requests is lost", events)
 
     def _event(self, served: Served) -> UsageEvent:
+        verdict, user_agent = served.verdict, served.user_agent
         event = UsageEvent(
-            id=served.event_id or f"{self._prefix}-{served.number:x}",
-            timestamp=served.at,
+            id=served.event_id or f"{self._prefix}-{self._next_number():x}",
+            # As JSON has it: making a datetime of it first costs more than the whole event.
+            timestamp=cast("datetime", moment(served.at_s)),
             endpoint=served.endpoint[:MAX_TEXT] or "/",
             status_code=served.status,
-            api_key_id=served.key_id,
-            organization_id=served.organization_id,
+            api_key_id=verdict.key_id,
+            organization_id=verdict.organization_id,
             source="aurora-middleware",
             method=_method(served.method),
             response_time_ms=served.ms,
             origin=served.origin,
-            user_agent=None if served.user_agent is None else served.user_agent[:MAX_TEXT],
+            user_agent=None if user_agent is None else user_agent[:MAX_TEXT],
             ip_address=None if served.ip is None else _address(served.ip),
         )
         if served.more:
             for name, value in served.more.items():
                 setattr(event, name, value)
         return event
+
+
+def moment(at_s: float) -> str:
+    """Return a moment as RFC 3339 in UTC, to the microsecond; from seconds since 1970."""
+    second, micros = divmod(round(at_s * 1e6), 1_000_000)
+    return f"{_second(second)}.{micros:06d}Z"
+
+
+@lru_cache(maxsize=16)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 @lru_cache(maxsize=64)

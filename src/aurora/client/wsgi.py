@@ -20,8 +20,8 @@ from aurora.client.checkpoint import (
     Passed,
     WhenAway,
     bearer,
-    identity,
     locally_refused,
+    passed,
     refusal,
 )
 from aurora.client.metering import CLOSE_TIMEOUT_S, FLUSH_S, Done, Meter, Served, WhenFull
@@ -122,7 +122,7 @@ class AuroraWSGIMiddleware:
             verdict = self._checkpoint.settle(question, self._asking.verify(question))
         if not verdict.valid:
             return _refuse(verdict, request, start_response)
-        request.passed = environ["aurora"] = Passed(verdict)
+        request.passed = environ["aurora"] = passed(verdict)
         return _Answer(self, request, start_response)
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
@@ -134,7 +134,7 @@ class AuroraWSGIMiddleware:
     def note(self, request: _Request, status: int) -> None:
         """Take a request down, and wait for the disk where that was asked for."""
         if not self._is_durable:
-            self.meter.note(_served(self.meter, request, status, None))
+            self.meter.note(_served(request, status, None))
             return
         written = threading.Event()
         failures: list[BaseException] = []
@@ -144,7 +144,7 @@ class AuroraWSGIMiddleware:
                 failures.append(failed)
             written.set()
 
-        self.meter.note(_served(self.meter, request, status, done))
+        self.meter.note(_served(request, status, done))
         if not written.wait(WRITE_TIMEOUT_S):
             raise TimeoutError("the usage of this request could not be written")
         if failures:
@@ -160,7 +160,7 @@ class _Request:
     """What is known of a request."""
 
     def __init__(self, environ: Environ, path: str, id_name: str | None) -> None:
-        self.began_s, self.at = time.perf_counter(), clock.now()
+        self.began_s, self.at_s = time.perf_counter(), clock.seconds()
         self.path, self.method = path, str(environ["REQUEST_METHOD"])
         found = bearer(environ.get("HTTP_AUTHORIZATION", ""))
         self.key = found or environ.get("HTTP_X_API_KEY", "").strip() or None
@@ -321,18 +321,17 @@ def _path(environ: Environ) -> str:
     return str(raw).encode("latin-1").decode("utf-8", "replace") or "/"
 
 
-def _served(meter: Meter, request: _Request, status: int, done: Done | None) -> Served:
+def _served(request: _Request, status: int, done: Done | None) -> Served:
     if request.passed is None:
         raise LookupError("only what passed is metered")
-    organization_id, key_id = identity(request.passed.verdict)
+    verdict = request.passed.verdict
     event_id = None
     if request.request_id is not None:
-        event_id = derived_id(key_id, request.method, request.path, request.request_id).hex
+        parts = (verdict.key_id, request.method, request.path, request.request_id)
+        event_id = derived_id(*parts).hex
     return Served(
-        meter.next_number(),
-        request.at,
-        organization_id,
-        key_id,
+        request.at_s,
+        verdict,
         request.method,
         request.path,
         status,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -42,6 +43,12 @@ def now() -> datetime:
     """Return the present moment: aware, in UTC, to the microsecond as PostgreSQL stores it."""
     frozen = _frozen.get()
     return datetime.now(UTC) if frozen is None else frozen.at
+
+
+def seconds() -> float:
+    """Return the present moment as seconds since 1970 (Unix time), for a tenth of the price."""
+    frozen = _frozen.get()
+    return time.time() if frozen is None else frozen.at.timestamp()
 
 
 @contextmanager

@@ -48,18 +48,20 @@ def limit_fields(limits: Limited | None) -> HeaderList:
     """
     if limits is None:
         return []
+    limit, remaining, retry_after_s = limits.limit, limits.remaining, limits.retry_after_s
     fields: HeaderList = []
-    if limits.limit is not None:
-        fields.append((_POLICY, _policy(limits.limit, limits.per_second)))
-    if limits.remaining is not None:
-        state = (limits.remaining, limits.reset_s or 0)
-        fields.append((_STATE, b'"hourly";r=%d;t=%d' % state))
-    if limits.retry_after_s is not None:
-        fields.append((_RETRY, b"%d" % limits.retry_after_s))
+    if limit is not None:
+        fields.append(_policy(limit, limits.per_second))
+    if remaining is not None:
+        fields.append((_STATE, b'"hourly";r=%d;t=%d' % (remaining, limits.reset_s or 0)))
+    if retry_after_s is not None:
+        fields.append((_RETRY, b"%d" % retry_after_s))
     return fields
 
 
 @lru_cache(maxsize=1_024)
-def _policy(per_hour: int, per_second: int | None) -> bytes:
-    hourly = b'"hourly";q=%d;w=%d' % (per_hour, WINDOW_S)
-    return hourly if per_second is None else hourly + b', "burst";q=%d;w=1' % per_second
+def _policy(per_hour: int, per_second: int | None) -> tuple[bytes, bytes]:
+    policy = b'"hourly";q=%d;w=%d' % (per_hour, WINDOW_S)
+    if per_second is not None:
+        policy += b', "burst";q=%d;w=1' % per_second
+    return _POLICY, policy

@@ -51,6 +51,7 @@ GROUPS = {
 ADDED = (
     ("billing", "invoices", "what_if_commands"),
     ("subscription", "invoices", "what_if_commands"),
+    ("invoice", "invoices", "drafting_commands"),
     ("invoice", "invoices", "settling_commands"),
     ("invoice", "invoices", "explain_commands"),
     ("billing", "invoices", "entering_commands"),

@@ -173,7 +173,8 @@ create index invoices_due_date_idx on invoices (due_date) where status in ('issu
 create index invoices_overdue_idx on invoices (organization_id, due_date) where status = 'overdue';
 alter table invoices enable row level security;
 comment on table invoices is 'Sales documents. A draft has no number; an issued one is never changed and never deleted.';
-comment on column invoices.terms is 'The subscription''s terms as they were, from which the lines are computed anew.';
+comment on column invoices.terms is
+  'From what the lines are computed anew: the subscription''s terms as they were, or under "entered" what somebody wrote.';
 comment on column invoices.amount_credited is 'Of all credit notes that name this invoice; never more than its total.';
 comment on column invoices.amount_settled is 'Paid or set off: the sum of its allocations.';
 comment on column invoices.tax_amount_nok is 'VAT in NOK, which the law asks for in every currency (bokføringsforskriften § 5-1-1).';
@@ -340,6 +341,7 @@ create table payments (
   id uuid primary key default gen_random_uuid(),
   created_at timestamptz not null default app.now(),
   organization_id uuid not null references organizations (id) on delete restrict,
+  legal_entity_id text not null default 'default' references legal_entities (id) on delete restrict,
   received_on date not null,
   amount numeric(14, 2) not null,
   currency text not null,
@@ -359,9 +361,11 @@ create table payments (
   constraint payments_reversed_check check ((reversed_at is null) = (reversal_reason is null))
 );
 create index payments_organization_id_received_on_idx on payments (organization_id, received_on desc);
+create index payments_legal_entity_id_idx on payments (legal_entity_id);
 create index payments_open_idx on payments (organization_id) where amount_allocated < amount;
 alter table payments enable row level security;
 comment on table payments is 'Money that arrived; the reference makes the same arrival count once.';
+comment on column payments.legal_entity_id is 'Which seller it was paid to: it settles that one''s invoices, and stands in that one''s books.';
 
 create table allocations (
   id bigint generated always as identity primary key,
@@ -1136,7 +1140,7 @@ comment on function app.sale_of(uuid, jsonb, text, date) is
 
 create or replace function app.insert_invoice(
   p_organization_id uuid, p_lines jsonb, p_currency text, p_date date, p_subscription public.subscriptions default null,
-  p_billed_at timestamptz default null, p_notes jsonb default '[]', p_issue boolean default false
+  p_billed_at timestamptz default null, p_notes jsonb default '[]', p_issue boolean default false, p_terms jsonb default '{}'
 ) returns public.invoices
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -1172,7 +1176,7 @@ begin
     case when p_currency = 'NOK' then v_sale.tax_amount else v_sale.tax_amount_nok end,
     v_sale.nok, v_sale.nok_on, v_sale.nok_source,
     v_sale.line_items, v_sale.tax_lines, v_sale.seller, v_sale.buyer,
-    case when p_subscription.id is null then '{}' else jsonb_strip_nulls(to_jsonb(p_subscription))
+    case when p_subscription.id is null then p_terms else jsonb_strip_nulls(to_jsonb(p_subscription))
       - '{id,created_at,updated_at,organization_id,metadata,stripe_subscription_id,stripe_customer_id}'::text[] end,
     p_notes, v_sale.language
   from jsonb_array_elements(v_sale.line_items) l
@@ -1184,7 +1188,7 @@ begin
   return v_invoice;
 end
 $$;
-comment on function app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb, boolean) is
+comment on function app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb, boolean, jsonb) is
   'An invoice of these lines with seller, buyer, VAT, and rates as they are now: a draft, or issued at once with the next number.';
 
 create or replace function app.bill_lines(p_organization_id uuid, p_billed_at timestamptz, p_time_zone text)
@@ -1222,6 +1226,83 @@ $$;
 comment on function app.draft_invoice(public.subscriptions, date, jsonb, boolean, timestamptz) is
   'The invoice of these lines for a moment, the subscription''s next billing moment if none is named: a draft or issued at once; null when nothing is owed.';
 
+-- Invoices that somebody writes: lines as they were entered, priced anew for as long as they are a draft.
+
+create or replace function app.check_entered_line(p_line jsonb, p_number integer) returns void
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_quantity constant numeric := (p_line ->> 'quantity')::numeric;
+  v_price constant numeric := (p_line ->> 'unit_price')::numeric;
+  v_base constant numeric := coalesce((p_line ->> 'base_quantity')::numeric, 1);
+  v_wrong text;
+begin
+  v_wrong := case
+    when coalesce(btrim(p_line ->> 'description'), '') = '' then 'has no description'
+    when length(p_line ->> 'description') > 1000 then 'has a description of more than 1,000 characters'
+    when length(p_line ->> 'unit') > 40 then 'has a unit of more than 40 characters'
+    when v_quantity is null or not v_quantity > 0 then 'needs a quantity above zero'
+    when v_price is null or not v_price >= 0 then 'needs a price of zero or more'
+    when not v_base > 0 then 'has a price for a quantity that is not above zero'
+    -- Infinity and NaN are no figures either: nothing is greater.
+    when v_quantity > 1e9 or v_price > 1e10 or v_base > 1e9 or greatest(scale(v_quantity), scale(v_price), scale(v_base)) > 6
+      then 'has a figure that is too large, or has more than six decimals'
+    when (p_line ->> 'period_end')::date < coalesce((p_line ->> 'period_start')::date, (p_line ->> 'period_end')::date)
+      then 'has a period that ends before it starts'
+    -- What is sold has a rate; that it is exported, exempt, or reversed is known of the buyer.
+    when p_line ->> 'tax_code' in ('export', 'export_eu', 'reverse_charge', 'exempt', 'not_registered')
+      then format('has the tax code %s, which follows from who buys: see aurora billing profile', p_line ->> 'tax_code')
+  end;
+  if v_wrong is not null then
+    perform app.refuse('invoice_line_invalid', format('Line %s %s.', p_number, v_wrong));
+  end if;
+end
+$$;
+comment on function app.check_entered_line(jsonb, integer) is
+  'Refuses a line that somebody wrote and that no invoice can have; the number is its place, from 1.';
+
+create or replace function app.lines_entered(p_lines jsonb, p_currency text, p_date date) returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_lines jsonb := '[]'::jsonb;
+  v_line jsonb;
+  v_sum numeric := 0;
+  v_amount numeric;
+begin
+  perform app.check_currency(p_currency);
+  if p_date > (app.now() at time zone 'Europe/Oslo')::date + 366 then
+    perform app.refuse('invoice_date_in_future', 'A draft is dated at most a year ahead.');
+  end if;
+  if coalesce(jsonb_typeof(p_lines), '') <> 'array' or p_lines = '[]' then
+    perform app.refuse('invoice_incomplete', 'An invoice has at least one line.');
+  elsif jsonb_array_length(p_lines) > 1000 then
+    perform app.refuse('invoice_too_long', 'One document takes at most 1000 lines.');
+  end if;
+  for v_line in select l from jsonb_array_elements(p_lines) l loop
+    perform app.check_entered_line(v_line, jsonb_array_length(v_lines) + 1);
+    v_amount := app.round_money(
+      (v_line ->> 'quantity')::numeric * (v_line ->> 'unit_price')::numeric / coalesce((v_line ->> 'base_quantity')::numeric, 1),
+      p_currency
+    );
+    v_sum := v_sum + v_amount;
+    v_lines := v_lines || jsonb_build_array(
+      jsonb_build_object('kind', 'manual', 'unit', 'unit',
+        'period_start', coalesce((v_line ->> 'period_start')::date, (v_line ->> 'period_end')::date, p_date),
+        'period_end', coalesce((v_line ->> 'period_end')::date, (v_line ->> 'period_start')::date, p_date))
+      || v_line || jsonb_build_object('quantity', (v_line ->> 'quantity')::numeric,
+        'unit_price', (v_line ->> 'unit_price')::numeric, 'amount', v_amount)
+    );
+  end loop;
+  if v_sum = 0 or v_sum >= 1e11 then
+    perform app.refuse('invoice_line_invalid', 'The lines together come to nothing, or to more than an invoice holds.');
+  end if;
+  return v_lines;
+end
+$$;
+comment on function app.lines_entered(jsonb, text, date) is
+  'Lines that somebody wrote, as a document of a day holds them: [{"description", "quantity", "unit_price"}], and where they differ unit, base_quantity, tax_code, and period.';
+
 create or replace function app.draft_manual_invoice(
   p_organization_id uuid, p_lines jsonb, p_currency text default 'NOK', p_date date default null, p_notes jsonb default '[]'
 ) returns uuid
@@ -1229,26 +1310,66 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_date constant date := coalesce(p_date, (app.now() at time zone 'Europe/Oslo')::date);
-  v_lines jsonb;
 begin
-  if exists (
-    select from jsonb_array_elements(p_lines) l
-    where (l ->> 'quantity')::numeric <= 0 or (l ->> 'unit_price')::numeric < 0 or coalesce(l ->> 'description', '') = ''
-      or (l ->> 'quantity') is null or (l ->> 'unit_price') is null
-  ) then
-    perform app.refuse('invoice_line_invalid', 'A line has a description, a quantity above zero, and a price of zero or more.');
-  end if;
-  select jsonb_agg(
-    jsonb_build_object('kind', 'manual', 'unit', 'unit', 'period_start', v_date, 'period_end', v_date) || l
-    || jsonb_build_object('amount', app.round_money(
-      (l ->> 'quantity')::numeric * (l ->> 'unit_price')::numeric / coalesce((l ->> 'base_quantity')::numeric, 1), p_currency
-    ))
-  ) into v_lines from jsonb_array_elements(p_lines) l;
-  return (app.insert_invoice(p_organization_id, v_lines, p_currency, v_date, p_notes => p_notes)).id;
+  return (app.insert_invoice(
+    p_organization_id, app.lines_entered(p_lines, p_currency, v_date), p_currency, v_date, p_notes => p_notes,
+    p_terms => jsonb_build_object('entered', jsonb_strip_nulls(jsonb_build_object('lines', p_lines, 'on', p_date)))
+  )).id;
 end
 $$;
 comment on function app.draft_manual_invoice(uuid, jsonb, text, date, jsonb) is
-  'A draft of lines somebody wrote: description, quantity, unit_price, and where they differ unit, tax_code, and period.';
+  'A draft of lines somebody wrote, dated the day it is issued unless a day is named; returns its id.';
+
+create or replace function app.price_draft(
+  p_invoice public.invoices, p_entered jsonb, p_currency text, p_notes jsonb
+) returns public.invoices
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_date constant date := coalesce((p_entered ->> 'on')::date, (app.now() at time zone 'Europe/Oslo')::date);
+  v_sale record;
+  v_invoice public.invoices;
+begin
+  -- Who sells, who buys, VAT, and rates are those of now: the draft waited, and none of them did.
+  select * into strict v_sale from app.sale_of(
+    p_invoice.organization_id, app.lines_entered(p_entered -> 'lines', p_currency, v_date), p_currency, v_date);
+  update public.invoices i set
+    legal_entity_id = v_sale.legal_entity_id, invoice_date = v_date, due_date = v_sale.due_date,
+    period_start = (select min((l ->> 'period_start')::date) from jsonb_array_elements(v_sale.line_items) l),
+    period_end = (select max((l ->> 'period_end')::date) from jsonb_array_elements(v_sale.line_items) l),
+    subtotal = v_sale.subtotal, tax_amount = v_sale.tax_amount, total = v_sale.subtotal + v_sale.tax_amount,
+    tax_rate = case when jsonb_array_length(v_sale.tax_lines) = 1 then (v_sale.tax_lines #>> '{0,rate}')::numeric end,
+    currency = p_currency, tax_amount_nok = case when p_currency = 'NOK' then v_sale.tax_amount else v_sale.tax_amount_nok end,
+    exchange_rate = v_sale.nok, exchange_rate_on = v_sale.nok_on, exchange_rate_source = v_sale.nok_source,
+    line_items = v_sale.line_items, tax_lines = v_sale.tax_lines, seller = v_sale.seller, buyer = v_sale.buyer,
+    terms = jsonb_build_object('entered', p_entered), notes = p_notes, language = v_sale.language
+  where i.id = p_invoice.id returning * into v_invoice;
+  return v_invoice;
+end
+$$;
+comment on function app.price_draft(public.invoices, jsonb, text, jsonb) is
+  'Computes a locked draft anew from lines that somebody wrote, with parties, VAT, and rates as they are now.';
+
+create or replace function app.change_draft(p_invoice_id uuid, p_changes jsonb) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_invoice public.invoices;
+begin
+  select * into v_invoice from public.invoices i where i.id = p_invoice_id for no key update;
+  if not found or v_invoice.status <> 'draft' then
+    perform app.refuse('invoice_not_draft', 'Only a draft can be changed; an issued invoice is corrected by a credit note.');
+  elsif not v_invoice.terms ? 'entered' then
+    perform app.refuse('invoice_not_entered', 'The lines of this draft follow from its subscription; only what somebody wrote can be changed.');
+  end if;
+  perform app.price_draft(
+    v_invoice, jsonb_strip_nulls((v_invoice.terms -> 'entered') || (p_changes - '{currency,notes}'::text[])),
+    coalesce(p_changes ->> 'currency', v_invoice.currency), coalesce(p_changes -> 'notes', v_invoice.notes)
+  );
+end
+$$;
+comment on function app.change_draft(uuid, jsonb) is
+  'Changes what is named of a draft that somebody wrote: lines, on (null: the day it is issued), currency, notes.';
 
 -- Numbers, what is checked before one is given, and what protects the document that has one.
 
@@ -1376,7 +1497,12 @@ begin
   if not found or v_invoice.status <> 'draft' then
     perform app.refuse('invoice_not_draft', 'Only a draft can be issued.');
   end if;
-  if v_invoice.buyer = '{}' then
+  if v_invoice.terms ? 'entered' then
+    v_invoice := app.price_draft(v_invoice, v_invoice.terms -> 'entered', v_invoice.currency, v_invoice.notes);
+    if v_invoice.invoice_date > (app.now() at time zone 'Europe/Oslo')::date then
+      perform app.refuse('invoice_date_in_future', format('The draft is dated %s: issue it then, or change its date.', v_invoice.invoice_date));
+    end if;
+  elsif v_invoice.buyer = '{}' then
     v_invoice := app.complete_invoice(v_invoice);
   end if;
   perform app.check_parties(v_invoice.seller, v_invoice.buyer, v_invoice.tax_lines);
@@ -1473,7 +1599,7 @@ select app.audit_table(
 );
 select app.audit_table(
   'public.payments', 'payment',
-  '{organization_id,received_on,amount,currency,method,reference,amount_allocated,reversed_at,reversal_reason}',
+  '{organization_id,legal_entity_id,received_on,amount,currency,method,reference,amount_allocated,reversed_at,reversal_reason}',
   p_ignored => '{created_at,amount_open}',
   p_verbs => '{insert:entered,reversed_at:reversed,amount_allocated:allocated}'
 );
@@ -1812,8 +1938,11 @@ begin
   if p_invoice.kind = 'subscription' and p_invoice.billed_at is not null then
     v_lines := app.bill_lines(
       p_invoice.organization_id, p_invoice.billed_at, coalesce(p_invoice.terms ->> 'time_zone', 'Europe/Oslo'));
+  elsif p_invoice.terms ? 'entered' then
+    -- What somebody wrote is kept as it was entered, beside what the document made of it.
+    v_lines := app.lines_entered(p_invoice.terms #> '{entered,lines}', p_invoice.currency, p_invoice.invoice_date);
   else
-    -- What somebody wrote is itself the fact: only its arithmetic is done again.
+    -- A document that holds lines and nothing else is itself the fact: only its arithmetic is done again.
     select jsonb_agg((l - '{line,tax_category,tax_rate}'::text[]) || jsonb_build_object('amount', app.round_money(
       (l ->> 'quantity')::numeric * (l ->> 'unit_price')::numeric / coalesce((l ->> 'base_quantity')::numeric, 1),
       p_invoice.currency)) order by n)
@@ -1930,6 +2059,7 @@ declare
   v_invoice public.invoices;
   v_open numeric;
   v_currency text;
+  v_seller text;
   v_amount numeric;
 begin
   -- Always the invoice first: two that settle the same one wait here, and nobody waits in a circle.
@@ -1938,14 +2068,14 @@ begin
     perform app.refuse('invoice_not_issued', 'Only an issued invoice can be settled.');
   end if;
   if p_payment_id is not null then
-    select p.amount - p.amount_allocated, p.currency into v_open, v_currency from public.payments p
+    select p.amount - p.amount_allocated, p.currency, p.legal_entity_id into v_open, v_currency, v_seller from public.payments p
     where p.id = p_payment_id and p.organization_id = v_invoice.organization_id and p.reversed_at is null for update;
   else
-    select c.total - c.amount_allocated, c.currency into v_open, v_currency from public.credit_notes c
+    select c.total - c.amount_allocated, c.currency, c.legal_entity_id into v_open, v_currency, v_seller from public.credit_notes c
     where c.id = p_credit_note_id and c.organization_id = v_invoice.organization_id and c.status <> 'draft' for update;
   end if;
-  if v_currency is distinct from v_invoice.currency then
-    perform app.refuse('allocation_invalid', 'A payment or credit note settles invoices of its own customer and currency.');
+  if (v_currency, v_seller) is distinct from (v_invoice.currency, v_invoice.legal_entity_id) then
+    perform app.refuse('allocation_invalid', 'A payment or credit note settles invoices of its own customer, seller, and currency.');
   end if;
   v_amount := coalesce(p_amount, least(v_open, v_invoice.total - v_invoice.amount_settled));
   if v_amount < 0 or (v_amount = 0 and p_amount is not null)
@@ -1973,15 +2103,17 @@ declare
   v_source record;
   v_applied numeric := 0;
   v_currency text;
+  v_seller text;
 begin
-  select i.currency into v_currency from public.invoices i where i.id = p_invoice_id;
+  select i.currency, i.legal_entity_id into v_currency, v_seller from public.invoices i where i.id = p_invoice_id;
   for v_source in
     select c.id as credit_note_id, null::uuid as payment_id, c.issued_at as at from public.credit_notes c
-    where c.organization_id = p_organization_id and c.amount_allocated < c.total and c.status <> 'draft' and c.currency = v_currency
+    where c.organization_id = p_organization_id and c.amount_allocated < c.total and c.status <> 'draft'
+      and c.currency = v_currency and c.legal_entity_id = v_seller
     union all
     select null, p.id, p.created_at from public.payments p
     where p.organization_id = p_organization_id and p.amount_allocated < p.amount and p.reversed_at is null
-      and p.currency = v_currency
+      and p.currency = v_currency and p.legal_entity_id = v_seller
     order by 3, 1, 2
   loop
     v_applied := v_applied + app.allocate(p_invoice_id, v_source.payment_id, v_source.credit_note_id);
@@ -2001,6 +2133,13 @@ as $$
 declare
   v_id uuid;
   v_invoice_id uuid;
+  -- Whose account it came to: that of the seller who is paid, or of who would send the next invoice.
+  v_seller constant text := coalesce(
+    (select i.legal_entity_id from public.invoices i where i.id = p_invoice_id),
+    (select i.legal_entity_id from public.invoices i
+      where i.organization_id = p_organization_id and i.status in ('issued', 'sent', 'overdue') and i.currency = p_currency
+      order by i.due_date, i.invoice_number limit 1),
+    (select b.legal_entity_id from public.billing_profiles b where b.organization_id = p_organization_id), 'default');
 begin
   if p_received_on > (app.now() at time zone 'Europe/Oslo')::date then
     perform app.refuse('payment_invalid', 'Money is entered once it has arrived: the day lies in the future.');
@@ -2008,8 +2147,8 @@ begin
   if coalesce(p_amount, 0) <= 0 or p_amount <> app.round_money(p_amount, p_currency) then
     perform app.refuse('payment_invalid', 'A payment is above zero, in the digits of a known currency.');
   end if;
-  insert into public.payments (organization_id, amount, currency, received_on, reference, method)
-  values (p_organization_id, p_amount, p_currency, p_received_on, p_reference, p_method) returning id into v_id;
+  insert into public.payments (organization_id, legal_entity_id, amount, currency, received_on, reference, method)
+  values (p_organization_id, v_seller, p_amount, p_currency, p_received_on, p_reference, p_method) returning id into v_id;
   if p_invoice_id is not null then
     perform app.allocate(p_invoice_id, v_id);
   end if;
@@ -2017,6 +2156,7 @@ begin
   for v_invoice_id in
     select i.id from public.invoices i
     where i.organization_id = p_organization_id and i.status in ('issued', 'sent', 'overdue') and i.currency = p_currency
+      and i.legal_entity_id = v_seller
     order by i.due_date, i.invoice_number
   loop
     exit when (select p.amount_allocated = p.amount from public.payments p where p.id = v_id);
@@ -2899,10 +3039,14 @@ revoke execute on function
   app.late_interest(uuid, date),
   app.replay_invoice(public.invoices),
   app.sale_of(uuid, jsonb, text, date),
-  app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb, boolean),
+  app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb, boolean, jsonb),
   app.bill_lines(uuid, timestamptz, text),
   app.draft_invoice(public.subscriptions, date, jsonb, boolean, timestamptz),
   app.draft_manual_invoice(uuid, jsonb, text, date, jsonb),
+  app.check_entered_line(jsonb, integer),
+  app.lines_entered(jsonb, text, date),
+  app.price_draft(public.invoices, jsonb, text, jsonb),
+  app.change_draft(uuid, jsonb),
   app.bill_subscription(uuid, date),
   app.make_bill(public.subscriptions, date, boolean),
   app.claim_due(date, uuid, uuid[]),
@@ -2970,10 +3114,14 @@ grant execute on function
   app.late_interest(uuid, date),
   app.replay_invoice(public.invoices),
   app.sale_of(uuid, jsonb, text, date),
-  app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb, boolean),
+  app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb, boolean, jsonb),
   app.bill_lines(uuid, timestamptz, text),
   app.draft_invoice(public.subscriptions, date, jsonb, boolean, timestamptz),
   app.draft_manual_invoice(uuid, jsonb, text, date, jsonb),
+  app.check_entered_line(jsonb, integer),
+  app.lines_entered(jsonb, text, date),
+  app.price_draft(public.invoices, jsonb, text, jsonb),
+  app.change_draft(uuid, jsonb),
   app.bill_subscription(uuid, date),
   app.make_bill(public.subscriptions, date, boolean),
   app.claim_due(date, uuid, uuid[]),

@@ -16,12 +16,13 @@ with documents as (
   select p.id, p.organization_id, 'PAY-' || left(p.id::text, 8) as voucher, 'payment' as kind, p.received_on as posted_on,
     p.created_at as issued_at, p.currency, p.amount as total, p.reference, 1 as sign
   from payments p
-  where p.received_on between :first_day::date and :last_day::date
+  where p.legal_entity_id = :legal_entity_id and p.received_on between :first_day::date and :last_day::date
   union all
   select p.id, p.organization_id, 'REV-' || left(p.id::text, 8), 'reversal',
     (p.reversed_at at time zone 'Europe/Oslo')::date, p.reversed_at, p.currency, p.amount, p.reference, -1
   from payments p
-  where (p.reversed_at at time zone 'Europe/Oslo')::date between :first_day::date and :last_day::date
+  where p.legal_entity_id = :legal_entity_id
+    and (p.reversed_at at time zone 'Europe/Oslo')::date between :first_day::date and :last_day::date
 )
 select d.id, d.organization_id, d.voucher, d.kind, d.posted_on, d.issued_at, d.currency, d.sign, d.customer, d.kid,
   d.due_date, coalesce(d.exchange_rate, r.nok, case d.currency when 'NOK' then 1 end) as nok,
@@ -43,8 +44,6 @@ left join lateral (
   select x.nok from exchange_rates x
   where x.currency = m.currency and x.valid_on between m.posted_on - 7 and m.posted_on order by x.valid_on desc limit 1
 ) r on m.currency <> 'NOK'
-where :legal_entity_id = coalesce(
-  (select b.legal_entity_id from billing_profiles b where b.organization_id = m.organization_id), 'default')
 order by 5, 6, 3, 13
 limit :limit;
 

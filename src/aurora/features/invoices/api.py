@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
@@ -15,50 +15,20 @@ from aurora.core.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from aurora.db.pool import Pool
 from aurora.db.transaction import transaction
 from aurora.features.invoices import billing_run, impressions_api, preview_api, service
+from aurora.features.invoices.drafting_api import router as drafting_router
 from aurora.features.invoices.explain_api import router as explain_router
 from aurora.features.invoices.model import Invoice, SalesDocument
-from aurora.features.invoices.reading_api import BILLING_SCOPE, LineOut, TaxOut, actor_of
+from aurora.features.invoices.reading_api import BILLING_SCOPE, InvoiceOut, actor_of
 from aurora.features.invoices.seller_api import router as seller_router
 from aurora.features.invoices.settling_api import router as settling_router
 from aurora.features.organizations.service import get_organization
 from aurora.integrations.http import NO_STORE, Caller, caller_of, pool_of
 
 router = APIRouter(tags=["invoices"])
+router.include_router(drafting_router)
 router.include_router(settling_router)
 router.include_router(explain_router)
 router.include_router(seller_router)
-
-
-class InvoiceOut(BaseModel):
-    """An invoice; amounts are decimal strings in major units of `currency`."""
-
-    model_config = ConfigDict(from_attributes=True)
-    id: UUID
-    created_at: datetime
-    organization_id: UUID
-    subscription_id: UUID | None
-    kind: str
-    invoice_number: str | None
-    invoice_date: date
-    due_date: date
-    issued_at: datetime | None
-    kid: str | None
-    period_start: date
-    period_end: date
-    subtotal: Decimal
-    tax_amount: Decimal
-    total: Decimal
-    currency: str
-    line_items: list[LineOut]
-    tax_lines: list[TaxOut]
-    seller: dict[str, Any]
-    buyer: dict[str, Any]
-    status: str
-    paid_at: datetime | None
-    sent_at: datetime | None
-    amount_credited: Decimal
-    amount_settled: Decimal
-    amount_due: Decimal
 
 
 class InvoicePage(BaseModel):

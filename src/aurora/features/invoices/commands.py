@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from typing import Annotated
+from uuid import UUID
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -46,7 +47,9 @@ INVOICE_COLUMNS = (
     "id",
 )
 OrgOption = Annotated[str, typer.Option("--org", help="The organization's slug.")]
-NumberArgument = Annotated[str, typer.Argument(help="The invoice's number, as printed on it.")]
+NumberArgument = Annotated[
+    str, typer.Argument(help="The invoice's number, as printed on it; of a draft its id.")
+]
 
 
 class AsOfInvalid(Invalid):
@@ -137,7 +140,7 @@ def show_invoice(ctx: typer.Context, number: NumberArgument, json: JsonOption = 
 
     async def work(pool: Pool) -> Invoice | CreditNote:
         async with transaction(pool, PLATFORM, read_only=True) as conn:
-            document = await service.get_document(conn, number)
+            document = await service.get_document(conn, _named(number))
             if document.kind == "credit_note":
                 return await settling.get_credit_note(conn, document.id)
             return await service.get_invoice(conn, document.id)
@@ -158,7 +161,7 @@ def write_pdf(
 
     async def work(pool: Pool) -> bytes:
         async with transaction(pool, PLATFORM, read_only=True) as conn:
-            document = await service.get_document(conn, number)
+            document = await service.get_document(conn, _named(number))
         return await service.render_document(document, language)
 
     write_file(output, run(ctx, work))
@@ -170,7 +173,7 @@ def write_ehf(ctx: typer.Context, number: NumberArgument, output: OutputOption) 
 
     async def work(pool: Pool) -> bytes:
         async with transaction(pool, PLATFORM, read_only=True) as conn:
-            return service.write_ehf(await service.get_document(conn, number))
+            return service.write_ehf(await service.get_document(conn, _named(number)))
 
     write_file(output, run(ctx, work))
 
@@ -225,6 +228,14 @@ def enter_seller(  # noqa: PLR0917 - options are named
             return await service.enter_seller(conn, **changes)
 
     show(run(ctx, work), json=json)
+
+
+def _named(text: str) -> UUID | str:
+    """Return the id that a draft is named by, or the number of what has one."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return text
 
 
 def _progress(total: int, *, quiet: bool) -> Progress:

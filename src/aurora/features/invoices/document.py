@@ -40,6 +40,8 @@ LOGO_BOX_MM: Final[Mapping[str, tuple[int, int]]] = MappingProxyType(
 MAX_LOGO_UM_PER_PIXEL: Final = 169
 """A logo of few pixels is printed small rather than coarse: at 150 to the inch (micrometres)."""
 
+_UNISSUED: Final = ("draft", "void")
+
 _NO_ATTACHMENTS: Final[Mapping[str, bytes]] = MappingProxyType({})
 
 
@@ -107,7 +109,7 @@ def invoice_document(invoice: Mapping[str, Any], language: Language) -> dict[str
     """Write out everything the page shows, in reading order and in one language.
 
     The payment status is left out on purpose: an issued document never changes, whatever happens
-    to it afterwards. Only a draft is marked as one.
+    to it afterwards. Only a draft is marked as one, or as put aside.
 
     Args:
         invoice: Snapshot with Decimal amounts and date objects; tax rates in percent;
@@ -128,10 +130,10 @@ def invoice_document(invoice: Mapping[str, Any], language: Language) -> dict[str
     words = _words()[language]
     write = Writer(language, str(invoice["currency"]))
     kind = str(invoice["kind"])
-    is_draft = invoice["status"] == "draft"
-    number = words["draft"] if is_draft else str(invoice["invoice_number"])
+    unissued = invoice["status"] if invoice["status"] in _UNISSUED else None
+    number = words[unissued] if unissued else str(invoice["invoice_number"])
     abroad = invoice["buyer"].get("country") != invoice["seller"].get("country")
-    mark = "specimen" if invoice["is_specimen"] else "draft" if is_draft else None
+    mark = "specimen" if invoice["is_specimen"] and unissued is None else unissued
     return {
         "language": language,
         "words": words,
@@ -284,8 +286,8 @@ def _totals(
 def _payment(
     invoice: Mapping[str, Any], words: Mapping[str, str], write: Writer
 ) -> dict[str, Any] | None:
-    """Return the payment box, or None where nothing is to be paid."""
-    if invoice["kind"] == "credit_note" or invoice["total"] <= 0:
+    """Return the payment box, or None where nothing is to be paid: of a draft nothing is yet."""
+    if invoice["kind"] == "credit_note" or invoice["total"] <= 0 or invoice["status"] in _UNISSUED:
         return None
     seller = invoice["seller"]
     account, iban = seller.get("bank_account"), seller.get("iban")
@@ -310,12 +312,16 @@ def _payment(
 def _require_statutory_elements(invoice: Mapping[str, Any]) -> None:
     seller, buyer = invoice["seller"], invoice["buyer"]
     required = {
-        "invoice_number": invoice["invoice_number"] or invoice["status"] == "draft",
+        "invoice_number": invoice["invoice_number"] or invoice["status"] in _UNISSUED,
         "invoice_reference": invoice["invoice_reference"] or invoice["kind"] != "credit_note",
         "seller.name": seller["name"],
         "seller.org_number": seller["org_number"],
         "buyer.name": buyer["name"],
-        "buyer.address": buyer.get("address") or buyer.get("org_number") or invoice["is_specimen"],
+        # A draft may be looked at before the buyer is entered in full; its issue asks for that.
+        "buyer.address": buyer.get("address")
+        or buyer.get("org_number")
+        or invoice["is_specimen"]
+        or invoice["status"] in _UNISSUED,
         "line_items": invoice["line_items"],
         "tax_amount_nok": not _owes_tax_in_nok(invoice)
         or invoice.get("tax_amount_nok") is not None,

@@ -74,6 +74,7 @@ class LineExplainedOut(BaseModel):
     period_start: date
     period_end: date
     facts: dict[str, Any]
+    entered_by_hand: bool
     credits: CreditedLineOut | None
     usage: LineUsageOut | None
 

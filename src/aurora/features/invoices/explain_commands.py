@@ -18,7 +18,15 @@ from aurora.features.invoices.explaining import (
     replay_document,
 )
 from aurora.features.invoices.service import get_document
-from aurora.integrations.terminal import EXIT_FAILED, JsonOption, err, failing_clearly, run, show
+from aurora.integrations.terminal import (
+    EXIT_FAILED,
+    JsonOption,
+    err,
+    failing_clearly,
+    out,
+    run,
+    show,
+)
 
 invoice = typer.Typer()
 
@@ -53,6 +61,9 @@ def explain(
     for each in found:
         columns = ("line", "kind", "description", "quantity", "unit", "unit_price", "amount")
         show([each], json=False, columns=columns)
+        if each.entered_by_hand:
+            said = f"entered by hand; aurora audit list --subject {each.document_id} says by whom"
+            out.print(said, soft_wrap=True)
         if each.credits is not None:
             show(
                 [each.credits], json=False, columns=("invoice_number", "line", "amount", "credited")

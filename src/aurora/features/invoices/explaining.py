@@ -89,6 +89,8 @@ class LineExplained:
     """One line of an issued document and what it was made from; amounts in major units.
 
     Attributes:
+        entered_by_hand: Somebody wrote the line; the audit says who. False where it follows from
+            a subscription, and of credit notes.
         credits: For lines of credit notes; None on an invoice.
         usage: For lines of usage; None for fees, discounts, and lines that somebody wrote.
     """
@@ -106,6 +108,7 @@ class LineExplained:
     period_start: date
     period_end: date
     facts: dict[str, Any]
+    entered_by_hand: bool
     credits: CreditedLine | None
     usage: LineUsage | None
 
@@ -156,6 +159,7 @@ async def explain_line(conn: Connection, which: UUID | str, line: int) -> LineEx
         period_start=found.period_start,
         period_end=found.period_end,
         facts=found.facts,
+        entered_by_hand=document.kind == "invoice" and found.kind == "manual",
         credits=await _credited_by(conn, document, found),
         usage=await _usage_of(conn, document.organization_id, found),
     )

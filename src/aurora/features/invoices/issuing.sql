@@ -43,7 +43,7 @@ comment on function app.sale_of(uuid, jsonb, text, date) is
 
 create or replace function app.insert_invoice(
   p_organization_id uuid, p_lines jsonb, p_currency text, p_date date, p_subscription public.subscriptions default null,
-  p_billed_at timestamptz default null, p_notes jsonb default '[]', p_issue boolean default false
+  p_billed_at timestamptz default null, p_notes jsonb default '[]', p_issue boolean default false, p_terms jsonb default '{}'
 ) returns public.invoices
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -79,7 +79,7 @@ begin
     case when p_currency = 'NOK' then v_sale.tax_amount else v_sale.tax_amount_nok end,
     v_sale.nok, v_sale.nok_on, v_sale.nok_source,
     v_sale.line_items, v_sale.tax_lines, v_sale.seller, v_sale.buyer,
-    case when p_subscription.id is null then '{}' else jsonb_strip_nulls(to_jsonb(p_subscription))
+    case when p_subscription.id is null then p_terms else jsonb_strip_nulls(to_jsonb(p_subscription))
       - '{id,created_at,updated_at,organization_id,metadata,stripe_subscription_id,stripe_customer_id}'::text[] end,
     p_notes, v_sale.language
   from jsonb_array_elements(v_sale.line_items) l
@@ -91,7 +91,7 @@ begin
   return v_invoice;
 end
 $$;
-comment on function app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb, boolean) is
+comment on function app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb, boolean, jsonb) is
   'An invoice of these lines with seller, buyer, VAT, and rates as they are now: a draft, or issued at once with the next number.';
 
 create or replace function app.bill_lines(p_organization_id uuid, p_billed_at timestamptz, p_time_zone text)
@@ -128,31 +128,3 @@ end
 $$;
 comment on function app.draft_invoice(public.subscriptions, date, jsonb, boolean, timestamptz) is
   'The invoice of these lines for a moment, the subscription''s next billing moment if none is named: a draft or issued at once; null when nothing is owed.';
-
-create or replace function app.draft_manual_invoice(
-  p_organization_id uuid, p_lines jsonb, p_currency text default 'NOK', p_date date default null, p_notes jsonb default '[]'
-) returns uuid
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_date constant date := coalesce(p_date, (app.now() at time zone 'Europe/Oslo')::date);
-  v_lines jsonb;
-begin
-  if exists (
-    select from jsonb_array_elements(p_lines) l
-    where (l ->> 'quantity')::numeric <= 0 or (l ->> 'unit_price')::numeric < 0 or coalesce(l ->> 'description', '') = ''
-      or (l ->> 'quantity') is null or (l ->> 'unit_price') is null
-  ) then
-    perform app.refuse('invoice_line_invalid', 'A line has a description, a quantity above zero, and a price of zero or more.');
-  end if;
-  select jsonb_agg(
-    jsonb_build_object('kind', 'manual', 'unit', 'unit', 'period_start', v_date, 'period_end', v_date) || l
-    || jsonb_build_object('amount', app.round_money(
-      (l ->> 'quantity')::numeric * (l ->> 'unit_price')::numeric / coalesce((l ->> 'base_quantity')::numeric, 1), p_currency
-    ))
-  ) into v_lines from jsonb_array_elements(p_lines) l;
-  return (app.insert_invoice(p_organization_id, v_lines, p_currency, v_date, p_notes => p_notes)).id;
-end
-$$;
-comment on function app.draft_manual_invoice(uuid, jsonb, text, date, jsonb) is
-  'A draft of lines somebody wrote: description, quantity, unit_price, and where they differ unit, tax_code, and period.';

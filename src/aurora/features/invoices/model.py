@@ -11,6 +11,8 @@ from uuid import UUID
 from aurora.core.errors import AuroraError, Conflict, Invalid, NotFound
 from aurora.features.invoices import refusals as refusals  # noqa: PLC0414 - their codes are ours
 from aurora.features.invoices.entered import BillingProfile as BillingProfile  # noqa: PLC0414
+from aurora.features.invoices.entered import DraftChanges as DraftChanges  # noqa: PLC0414
+from aurora.features.invoices.entered import EnteredLine as EnteredLine  # noqa: PLC0414
 from aurora.features.invoices.entered import EnteredRate as EnteredRate  # noqa: PLC0414
 from aurora.features.invoices.lines import LineItem as LineItem  # noqa: PLC0414 - part of the model
 from aurora.features.invoices.lines import TaxLine as TaxLine  # noqa: PLC0414
@@ -27,6 +29,9 @@ MonthKind = Literal["billing_period", "calendar_month"]
 InvoiceStatus = Literal["draft", "issued", "sent", "paid", "credited", "overdue", "void"]
 PaymentMethod = Literal["bank_transfer", "card", "invoice"]
 MAX_CREDITED_LINES = 500
+MAX_ENTERED_LINES = 1_000
+MAX_NOTES = 20
+MAX_NOTE_LENGTH = 500
 MAX_MONTHS_SIMULATED = 60
 
 

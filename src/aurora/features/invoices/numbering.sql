@@ -124,7 +124,12 @@ begin
   if not found or v_invoice.status <> 'draft' then
     perform app.refuse('invoice_not_draft', 'Only a draft can be issued.');
   end if;
-  if v_invoice.buyer = '{}' then
+  if v_invoice.terms ? 'entered' then
+    v_invoice := app.price_draft(v_invoice, v_invoice.terms -> 'entered', v_invoice.currency, v_invoice.notes);
+    if v_invoice.invoice_date > (app.now() at time zone 'Europe/Oslo')::date then
+      perform app.refuse('invoice_date_in_future', format('The draft is dated %s: issue it then, or change its date.', v_invoice.invoice_date));
+    end if;
+  elsif v_invoice.buyer = '{}' then
     v_invoice := app.complete_invoice(v_invoice);
   end if;
   perform app.check_parties(v_invoice.seller, v_invoice.buyer, v_invoice.tax_lines);
@@ -221,7 +226,7 @@ select app.audit_table(
 );
 select app.audit_table(
   'public.payments', 'payment',
-  '{organization_id,received_on,amount,currency,method,reference,amount_allocated,reversed_at,reversal_reason}',
+  '{organization_id,legal_entity_id,received_on,amount,currency,method,reference,amount_allocated,reversed_at,reversal_reason}',
   p_ignored => '{created_at,amount_open}',
   p_verbs => '{insert:entered,reversed_at:reversed,amount_allocated:allocated}'
 );

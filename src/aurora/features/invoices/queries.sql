@@ -8,6 +8,22 @@ from app.bill_next(:as_of::date, :organization_id::uuid, :except_ids::uuid[], :d
 -- Drafts the invoice of a subscription's next billing moment and moves it on; null: nothing was owed.
 select app.bill_subscription(:subscription_id::uuid, :as_of::date);
 
+-- name: insert_entered_invoice
+-- Drafts an invoice of lines that somebody wrote; returns its id.
+select app.draft_manual_invoice(:organization_id::uuid, :lines::jsonb, :currency, :invoice_date::date, :notes::jsonb);
+
+-- name: update_draft
+-- Changes what is named of a draft that somebody wrote.
+select app.change_draft(:invoice_id::uuid, :changes::jsonb);
+
+-- name: update_draft_issued
+-- Gives a draft its number; call it last in the transaction.
+select app.issue_invoice(:invoice_id::uuid);
+
+-- name: update_draft_void
+-- Puts a draft aside.
+select app.void_invoice(:invoice_id::uuid);
+
 -- name: count_subscriptions_due
 -- How many subscriptions have a billing moment on or before the day.
 select count(*) from subscriptions s

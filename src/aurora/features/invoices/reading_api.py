@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
+from typing import Any
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
@@ -40,6 +42,38 @@ class TaxOut(BaseModel):
     taxable: Decimal
     tax: Decimal
     reason: str | None
+
+
+class InvoiceOut(BaseModel):
+    """An invoice; amounts are decimal strings in major units of `currency`."""
+
+    model_config = ConfigDict(from_attributes=True)
+    id: UUID
+    created_at: datetime
+    organization_id: UUID
+    subscription_id: UUID | None
+    kind: str
+    invoice_number: str | None
+    invoice_date: date
+    due_date: date
+    issued_at: datetime | None
+    kid: str | None
+    period_start: date
+    period_end: date
+    subtotal: Decimal
+    tax_amount: Decimal
+    total: Decimal
+    currency: str
+    line_items: list[LineOut]
+    tax_lines: list[TaxOut]
+    seller: dict[str, Any]
+    buyer: dict[str, Any]
+    status: str
+    paid_at: datetime | None
+    sent_at: datetime | None
+    amount_credited: Decimal
+    amount_settled: Decimal
+    amount_due: Decimal
 
 
 def actor_of(who: Caller) -> Actor:

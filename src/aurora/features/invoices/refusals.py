@@ -117,6 +117,18 @@ class InvoiceLineInvalid(Invalid):
     code, title = "invoice_line_invalid", "A line of the invoice makes no sense"
 
 
+class InvoiceNotEntered(Conflict):
+    """The lines of a subscription's draft are nobody's to write."""
+
+    code, title = "invoice_not_entered", "Only a draft that somebody wrote can be changed"
+
+
+class InvoiceDateInFuture(Invalid):
+    """An invoice is issued on its day or after it, and a draft is dated at most a year ahead."""
+
+    code, title = "invoice_date_in_future", "The invoice is dated in days to come"
+
+
 class BillingProfileInvalid(Invalid):
     """A field of a billing profile has a value it cannot have."""
 

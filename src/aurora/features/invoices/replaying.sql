@@ -13,8 +13,11 @@ begin
   if p_invoice.kind = 'subscription' and p_invoice.billed_at is not null then
     v_lines := app.bill_lines(
       p_invoice.organization_id, p_invoice.billed_at, coalesce(p_invoice.terms ->> 'time_zone', 'Europe/Oslo'));
+  elsif p_invoice.terms ? 'entered' then
+    -- What somebody wrote is kept as it was entered, beside what the document made of it.
+    v_lines := app.lines_entered(p_invoice.terms #> '{entered,lines}', p_invoice.currency, p_invoice.invoice_date);
   else
-    -- What somebody wrote is itself the fact: only its arithmetic is done again.
+    -- A document that holds lines and nothing else is itself the fact: only its arithmetic is done again.
     select jsonb_agg((l - '{line,tax_category,tax_rate}'::text[]) || jsonb_build_object('amount', app.round_money(
       (l ->> 'quantity')::numeric * (l ->> 'unit_price')::numeric / coalesce((l ->> 'base_quantity')::numeric, 1),
       p_invoice.currency)) order by n)

@@ -119,13 +119,15 @@ async def mark_overdue(conn: Connection) -> int:
     return await store.mark_overdue(conn, OVERDUE_BATCH)
 
 
-async def get_seller(conn: Connection) -> LegalEntity:
+async def get_seller(conn: Connection, legal_entity_id: str = DEFAULT_SELLER) -> LegalEntity:
     """Return who sells.
 
     Raises:
-        SellerMissing: Nobody is entered.
+        SellerMissing: Nobody is entered, or nobody of that id.
     """
-    found = await store.find_legal_entity(conn, DEFAULT_SELLER)
+    found = await store.find_legal_entity(conn, legal_entity_id)
+    if found is None and legal_entity_id != DEFAULT_SELLER:
+        raise SellerMissing(f"No seller {legal_entity_id!r} is entered.")
     if found is None:
         raise SellerMissing
     return found

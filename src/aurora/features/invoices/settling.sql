@@ -42,6 +42,7 @@ declare
   v_invoice public.invoices;
   v_open numeric;
   v_currency text;
+  v_seller text;
   v_amount numeric;
 begin
   -- Always the invoice first: two that settle the same one wait here, and nobody waits in a circle.
@@ -50,14 +51,14 @@ begin
     perform app.refuse('invoice_not_issued', 'Only an issued invoice can be settled.');
   end if;
   if p_payment_id is not null then
-    select p.amount - p.amount_allocated, p.currency into v_open, v_currency from public.payments p
+    select p.amount - p.amount_allocated, p.currency, p.legal_entity_id into v_open, v_currency, v_seller from public.payments p
     where p.id = p_payment_id and p.organization_id = v_invoice.organization_id and p.reversed_at is null for update;
   else
-    select c.total - c.amount_allocated, c.currency into v_open, v_currency from public.credit_notes c
+    select c.total - c.amount_allocated, c.currency, c.legal_entity_id into v_open, v_currency, v_seller from public.credit_notes c
     where c.id = p_credit_note_id and c.organization_id = v_invoice.organization_id and c.status <> 'draft' for update;
   end if;
-  if v_currency is distinct from v_invoice.currency then
-    perform app.refuse('allocation_invalid', 'A payment or credit note settles invoices of its own customer and currency.');
+  if (v_currency, v_seller) is distinct from (v_invoice.currency, v_invoice.legal_entity_id) then
+    perform app.refuse('allocation_invalid', 'A payment or credit note settles invoices of its own customer, seller, and currency.');
   end if;
   v_amount := coalesce(p_amount, least(v_open, v_invoice.total - v_invoice.amount_settled));
   if v_amount < 0 or (v_amount = 0 and p_amount is not null)
@@ -85,15 +86,17 @@ declare
   v_source record;
   v_applied numeric := 0;
   v_currency text;
+  v_seller text;
 begin
-  select i.currency into v_currency from public.invoices i where i.id = p_invoice_id;
+  select i.currency, i.legal_entity_id into v_currency, v_seller from public.invoices i where i.id = p_invoice_id;
   for v_source in
     select c.id as credit_note_id, null::uuid as payment_id, c.issued_at as at from public.credit_notes c
-    where c.organization_id = p_organization_id and c.amount_allocated < c.total and c.status <> 'draft' and c.currency = v_currency
+    where c.organization_id = p_organization_id and c.amount_allocated < c.total and c.status <> 'draft'
+      and c.currency = v_currency and c.legal_entity_id = v_seller
     union all
     select null, p.id, p.created_at from public.payments p
     where p.organization_id = p_organization_id and p.amount_allocated < p.amount and p.reversed_at is null
-      and p.currency = v_currency
+      and p.currency = v_currency and p.legal_entity_id = v_seller
     order by 3, 1, 2
   loop
     v_applied := v_applied + app.allocate(p_invoice_id, v_source.payment_id, v_source.credit_note_id);
@@ -113,6 +116,13 @@ as $$
 declare
   v_id uuid;
   v_invoice_id uuid;
+  -- Whose account it came to: that of the seller who is paid, or of who would send the next invoice.
+  v_seller constant text := coalesce(
+    (select i.legal_entity_id from public.invoices i where i.id = p_invoice_id),
+    (select i.legal_entity_id from public.invoices i
+      where i.organization_id = p_organization_id and i.status in ('issued', 'sent', 'overdue') and i.currency = p_currency
+      order by i.due_date, i.invoice_number limit 1),
+    (select b.legal_entity_id from public.billing_profiles b where b.organization_id = p_organization_id), 'default');
 begin
   if p_received_on > (app.now() at time zone 'Europe/Oslo')::date then
     perform app.refuse('payment_invalid', 'Money is entered once it has arrived: the day lies in the future.');
@@ -120,8 +130,8 @@ begin
   if coalesce(p_amount, 0) <= 0 or p_amount <> app.round_money(p_amount, p_currency) then
     perform app.refuse('payment_invalid', 'A payment is above zero, in the digits of a known currency.');
   end if;
-  insert into public.payments (organization_id, amount, currency, received_on, reference, method)
-  values (p_organization_id, p_amount, p_currency, p_received_on, p_reference, p_method) returning id into v_id;
+  insert into public.payments (organization_id, legal_entity_id, amount, currency, received_on, reference, method)
+  values (p_organization_id, v_seller, p_amount, p_currency, p_received_on, p_reference, p_method) returning id into v_id;
   if p_invoice_id is not null then
     perform app.allocate(p_invoice_id, v_id);
   end if;
@@ -129,6 +139,7 @@ begin
   for v_invoice_id in
     select i.id from public.invoices i
     where i.organization_id = p_organization_id and i.status in ('issued', 'sent', 'overdue') and i.currency = p_currency
+      and i.legal_entity_id = v_seller
     order by i.due_date, i.invoice_number
   loop
     exit when (select p.amount_allocated = p.amount from public.payments p where p.id = v_id);

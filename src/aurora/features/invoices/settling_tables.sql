@@ -83,6 +83,7 @@ create table payments (
   id uuid primary key default gen_random_uuid(),
   created_at timestamptz not null default app.now(),
   organization_id uuid not null references organizations (id) on delete restrict,
+  legal_entity_id text not null default 'default' references legal_entities (id) on delete restrict,
   received_on date not null,
   amount numeric(14, 2) not null,
   currency text not null,
@@ -102,9 +103,11 @@ create table payments (
   constraint payments_reversed_check check ((reversed_at is null) = (reversal_reason is null))
 );
 create index payments_organization_id_received_on_idx on payments (organization_id, received_on desc);
+create index payments_legal_entity_id_idx on payments (legal_entity_id);
 create index payments_open_idx on payments (organization_id) where amount_allocated < amount;
 alter table payments enable row level security;
 comment on table payments is 'Money that arrived; the reference makes the same arrival count once.';
+comment on column payments.legal_entity_id is 'Which seller it was paid to: it settles that one''s invoices, and stands in that one''s books.';
 
 create table allocations (
   id bigint generated always as identity primary key,

@@ -77,6 +77,17 @@ async def draft_invoice(conn: Connection, subscription_id: UUID, *, as_of: date)
     return drafted
 
 
+async def write_draft(
+    conn: Connection,
+    step: Literal[
+        "insert_entered_invoice", "update_draft", "update_draft_issued", "update_draft_void"
+    ],
+    **fields: Any,
+) -> Any:
+    """Draft an invoice that somebody wrote, or take it a step on; return what the query does."""
+    return await fetch_value(conn, QUERIES[step], **fields)
+
+
 async def count_due(conn: Connection, *, as_of: date, organization_id: UUID | None) -> int:
     """Return how many subscriptions are due."""
     count: int = await fetch_value(

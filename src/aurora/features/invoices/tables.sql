@@ -173,7 +173,8 @@ create index invoices_due_date_idx on invoices (due_date) where status in ('issu
 create index invoices_overdue_idx on invoices (organization_id, due_date) where status = 'overdue';
 alter table invoices enable row level security;
 comment on table invoices is 'Sales documents. A draft has no number; an issued one is never changed and never deleted.';
-comment on column invoices.terms is 'The subscription''s terms as they were, from which the lines are computed anew.';
+comment on column invoices.terms is
+  'From what the lines are computed anew: the subscription''s terms as they were, or under "entered" what somebody wrote.';
 comment on column invoices.amount_credited is 'Of all credit notes that name this invoice; never more than its total.';
 comment on column invoices.amount_settled is 'Paid or set off: the sum of its allocations.';
 comment on column invoices.tax_amount_nok is 'VAT in NOK, which the law asks for in every currency (bokføringsforskriften § 5-1-1).';

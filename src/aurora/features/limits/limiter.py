@@ -121,12 +121,18 @@ class Limiter:
         """Return how many keys are held."""
         return len(self._budgets)
 
-    def take(self, key: Key) -> Taken | None:
-        """Take one request at once, or return None where that needs PostgreSQL."""
+    def take(self, key: Key, now_s: float | None = None) -> Taken | None:
+        """Take one request at once, or return None where that needs PostgreSQL.
+
+        Args:
+            key: Whose limit.
+            now_s: What the clock shows, where that was just read.
+        """
         budget = self._budgets.get(key.id.int)
         if budget is None:
             return None
-        return budget.take(key.rate_limit_per_hour, key.burst_per_second, self._clock())
+        now_s = self._clock() if now_s is None else now_s
+        return budget.take(key.rate_limit_per_hour, key.burst_per_second, now_s)
 
     async def lease(self, key: Key) -> Taken:
         """Take one request after a round trip to PostgreSQL.

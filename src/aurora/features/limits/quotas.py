@@ -71,12 +71,17 @@ class Quotas:
         self._recorded: dict[UUID, float] = {}
         self._looking: asyncio.Task[None] | None = None
 
-    def fresh(self, organization_id: UUID) -> Known | None:
-        """Return what is known, or None where it is too old to be used."""
+    def fresh(self, organization_id: UUID, now_s: float | None = None) -> Known | None:
+        """Return what is known, or None where it is too old to be used.
+
+        Args:
+            organization_id: Whose quota.
+            now_s: What the clock shows, where that was just read.
+        """
         known = self._known.get(organization_id.int)
         if known is None:
             return None
-        age_s = self._clock() - known.asked_s
+        age_s = (self._clock() if now_s is None else now_s) - known.asked_s
         if age_s >= FRESH_S:
             return None
         if age_s >= REFRESH_S and organization_id.int not in self._asking:
