@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Literal
@@ -47,26 +46,12 @@ QUERIES = load_queries(__package__)
 MAX_ALLOCATIONS_LISTED = 1_000
 
 
-async def bill_next(
-    conn: Connection | Turns,
-    *,
-    as_of: date,
-    organization_id: UUID | None,
-    except_ids: Collection[UUID],
-    deliver_job: str,
-    unfolded: bool,
-) -> BillingStep | None:
-    """Bill one subscription that is due and that no other runner holds; None: none is left."""
-    return await fetch_optional(
-        conn,
-        QUERIES["bill_next"],
-        BillingStep,
-        as_of=as_of,
-        organization_id=organization_id,
-        except_ids=list(except_ids),
-        deliver_job=deliver_job,
-        unfolded=unfolded,
-    )
+async def bill_next(conn: Connection | Turns, **fields: Any) -> BillingStep | None:
+    """Bill one subscription that is due and that no other runner holds; None: none is left.
+
+    The fields are those of the query.
+    """
+    return await fetch_optional(conn, QUERIES["bill_next"], BillingStep, **fields)
 
 
 async def draft_invoice(conn: Connection, subscription_id: UUID, *, as_of: date) -> UUID | None:
