@@ -44,6 +44,8 @@ TEST_SETTINGS = {
     "max_wal_size": "512MB",
 }
 STOP_TIMEOUT_S = 30.0
+MEMORY = Path("/dev/shm")
+ROOM_BYTES = 4 * 1024**3
 LOGIN_ROLE = "aurora_app"
 
 # How fast a machine is decides no test.
@@ -83,7 +85,8 @@ class Postgres:
     async def clone(self, template: str, name: str) -> None:
         """Make a database that is a copy of another."""
         await self.run(
-            sql.SQL("create database {} template {}").format(
+            # As files: through the log, 600 files of 20 KB cost PostgreSQL three times as much.
+            sql.SQL("create database {} template {} strategy file_copy").format(
                 sql.Identifier(name), sql.Identifier(template)
             )
         )
@@ -95,15 +98,27 @@ class Postgres:
         )
 
 
+def _in_memory() -> Path | None:
+    """Return where files are kept in memory, if there is room for a session's databases.
+
+    Each test's database is 600 files: copied on a disk they take a second, in memory 60 ms.
+    """
+    is_roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= ROOM_BYTES
+    return MEMORY if is_roomy and os.access(MEMORY, os.W_OK) else None
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the folder of the session's server, or take the one that the workers are told."""
     told = getattr(config, "workerinput", {}).get("aurora_folder")
     if told:
         config.stash[_FOLDER] = Path(told)
         return
-    folder = Path(tempfile.mkdtemp(prefix="aurora-test-"))
+    folder = Path(tempfile.mkdtemp(prefix="aurora-test-", dir=_in_memory()))
     # Under root PostgreSQL runs as an account of its own, which must pass through.
     folder.chmod(0o711)
+    if config.option.basetemp is None:
+        config.option.basetemp = folder / "tmp"
     config.stash[_FOLDER] = folder
 
 

@@ -16,6 +16,7 @@ from aurora.db import queries
 from aurora.db.errors import NotFoundRow, TooManyRows
 from aurora.db.queries import (
     BadQuery,
+    Queries,
     Query,
     execute,
     fetch_all,
@@ -104,7 +105,8 @@ def test_a_header_within_a_string_or_a_body_is_text() -> None:
 
 
 def test_an_unknown_name_names_the_near_ones() -> None:
-    loaded = parse_queries("-- name: find_key_by_hash\n-- S.\nselect 1", SOURCE)
+    text = "-- name: find_key_by_hash\n-- S.\nselect 1"
+    loaded = Queries(lambda: parse_queries(text, SOURCE), SOURCE)
     with pytest.raises(KeyError, match="near: find_key_by_hash"):
         loaded["find_key_by_hsah"]
 

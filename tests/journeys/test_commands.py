@@ -196,7 +196,12 @@ def test_the_seller_is_a_specimen_until_it_is_entered(aurora: Aurora) -> None:
     before = aurora.json("invoice", "seller")
     assert before["is_specimen"] is True
     after = aurora.json("invoice", "seller", "--name", "Nordlys AS", "--org-number", "923609016")
-    assert after == before | {"name": "Nordlys AS", "org_number": "923609016", "is_specimen": False}
+    real = {"name": "Nordlys AS", "org_number": "923609016", "is_specimen": False}
+    # Nobody is paid into the specimen's account, and its pages are nobody's.
+    assert (before["bank_account"], before["website"]) != (None, None)
+    assert after == before | real | {"bank_account": None, "website": None}
+    aurora.json("invoice", "seller", "--website", "nordlys.example")
+    assert aurora.json("invoice", "seller", "--phone", "+47 77")["website"] == "nordlys.example"
     wrong = aurora.cli("invoice", "seller", "--org-number", "923609017").refusal
     assert "(org_number_invalid)" in wrong
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -70,11 +71,19 @@ class Query:
 
 
 class Queries(Mapping[str, Query]):
-    """The named queries of one file."""
+    """The named queries of one file.
 
-    def __init__(self, queries: Mapping[str, Query], source: Path) -> None:
-        self._queries = dict(queries)
-        self._source = source
+    Args:
+        read: Reads the file; asked when the first query is, for a command needs few of all rooms'.
+        source: Its name, for messages.
+    """
+
+    def __init__(self, read: Callable[[], Mapping[str, Query]], source: Path) -> None:
+        self._read, self._source = read, source
+
+    @cached_property
+    def _queries(self) -> Mapping[str, Query]:
+        return self._read()
 
     def __getitem__(self, name: str) -> Query:
         """Return a query, or raise KeyError naming those with a similar name."""
@@ -94,21 +103,24 @@ class Queries(Mapping[str, Query]):
 
 
 def load_queries(package: str) -> Queries:
-    """Read queries.sql of a package.
+    """Return the queries of a package; its queries.sql is read when the first one is asked for.
+
+    Whoever asks gets BadQuery where the file breaks the format; tests ask for every room's.
 
     Args:
         package: The room's dotted name; in its store, `__package__`.
 
     Raises:
-        BadQuery: The file breaks the format.
         FileNotFoundError: The package has no queries.sql.
     """
     file = resources.files(package) / FILE_NAME
     source = Path(str(file))
-    return parse_queries(file.read_text(encoding="utf-8"), source)
+    if not file.is_file():
+        raise FileNotFoundError(source)
+    return Queries(lambda: parse_queries(file.read_text(encoding="utf-8"), source), source)
 
 
-def parse_queries(text: str, source: Path) -> Queries:
+def parse_queries(text: str, source: Path) -> Mapping[str, Query]:
     """Return the queries that the text of a queries.sql defines.
 
     Args:
@@ -127,7 +139,7 @@ def parse_queries(text: str, source: Path) -> Queries:
                 f"first on line {found[query.name].line}"
             )
         found[query.name] = query
-    return Queries(found, source)
+    return found
 
 
 def _sections(text: str, source: Path) -> Iterator[tuple[Token, list[Token]]]:

@@ -1,4 +1,8 @@
-"""Background work: jobs and cron in PostgreSQL (pgqueuer), enqueued in our own transaction."""
+"""Background work: jobs and cron in PostgreSQL (pgqueuer), enqueued in our own transaction.
+
+The library is imported where it is used: that takes a third of a second, and most of what imports
+this module only says what its jobs are.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +11,22 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import psycopg
 import structlog
-from pgqueuer import PgQueuer
-from pgqueuer.adapters.drivers.psycopg import PsycopgDriver
-from pgqueuer.adapters.persistence.qb import (
-    QueryBuilderEnvironment,
-    QueryQueueBuilder,
-    QuerySchedulerBuilder,
-)
-from pgqueuer.adapters.persistence.queries import Queries
-from pgqueuer.domain.settings import DBSettings
-from pgqueuer.models import Job as QueuedJob
-from pgqueuer.models import Schedule
-from pgqueuer.ports.driver import Driver
 
 from aurora.db.pool import Pool
 from aurora.db.transaction import Connection, named
 
+if TYPE_CHECKING:
+    from pgqueuer import PgQueuer
+    from pgqueuer.adapters.persistence.queries import Queries
+    from pgqueuer.models import Job as QueuedJob
+    from pgqueuer.models import Schedule
+    from pgqueuer.ports.driver import Driver
+
 SCHEMA = "pgqueuer"
-SETTINGS = DBSettings(db_schema=SCHEMA)
 MAX_CONCURRENT_JOBS = 8
 DEQUEUE_TIMEOUT = timedelta(seconds=5)
 RECONNECT_DELAY_S = 2.0
@@ -60,11 +59,16 @@ class Job:
 
 
 def _queries(driver: Driver) -> Queries:
+    from pgqueuer.adapters.persistence import qb
+    from pgqueuer.adapters.persistence.queries import Queries
+    from pgqueuer.domain.settings import DBSettings
+
+    settings = DBSettings(db_schema=SCHEMA)
     return Queries(
         driver,
-        qbe=QueryBuilderEnvironment(SETTINGS),
-        qbq=QueryQueueBuilder(SETTINGS),
-        qbs=QuerySchedulerBuilder(SETTINGS),
+        qbe=qb.QueryBuilderEnvironment(settings),
+        qbq=qb.QueryQueueBuilder(settings),
+        qbs=qb.QuerySchedulerBuilder(settings),
     )
 
 
@@ -74,6 +78,8 @@ async def install(dsn: str) -> None:
     Args:
         dsn: A connection that may create schemas.
     """
+    from pgqueuer.adapters.drivers.psycopg import PsycopgDriver
+
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
         # pgqueuer's own lock starts with its upgrade; two first installs would meet before it.
         await connection.execute("select pg_advisory_lock(hashtextextended('aurora.jobs', 0))")
@@ -88,7 +94,10 @@ async def install(dsn: str) -> None:
 
 def install_sql() -> str:
     """Return the SQL that `install` runs on a database without a queue."""
-    made = QueryBuilderEnvironment(SETTINGS).build_install_query()
+    from pgqueuer.adapters.persistence.qb import QueryBuilderEnvironment
+    from pgqueuer.domain.settings import DBSettings
+
+    made = QueryBuilderEnvironment(DBSettings(db_schema=SCHEMA)).build_install_query()
     return f"{made}\n{_enqueue_sql()}\n{GRANTS}"
 
 
@@ -98,7 +107,10 @@ def _enqueue_sql() -> str:
     It writes what the library's own `enqueue` writes, without its support for many jobs at once,
     which costs three times as much; a test compares the rows.
     """
-    queue = QueryQueueBuilder(SETTINGS).qualified
+    from pgqueuer.adapters.persistence.qb import QueryQueueBuilder
+    from pgqueuer.domain.settings import DBSettings
+
+    queue = QueryQueueBuilder(DBSettings(db_schema=SCHEMA)).qualified
     return f"""
 create or replace function {SCHEMA}.enqueue_job(p_entrypoint text, p_payload bytea) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -150,6 +162,9 @@ async def run_worker(
 async def _run_queue(
     dsn: str, pool: Pool, crons: Sequence[Cron], jobs: Sequence[Job], stop: asyncio.Event
 ) -> None:
+    from pgqueuer import PgQueuer
+    from pgqueuer.adapters.drivers.psycopg import PsycopgDriver
+
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
         driver = PsycopgDriver(connection)
         queue = PgQueuer(connection=driver, queries=_queries(driver))

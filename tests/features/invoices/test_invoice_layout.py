@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from pypdf import PdfReader
 from tests.features.invoices import printed
 from tests.features.invoices.printed import BUYER, SELLER, a_line, an_invoice, pages_of, text_of
 
+from aurora.core.money import Language
+from aurora.features.invoices import document
 from aurora.features.invoices.document import (
     MAX_LINES,
     InvoiceTooLong,
@@ -134,3 +138,33 @@ def test_what_is_to_be_paid_is_at_the_foot_and_alone_on_a_page_at_its_top() -> N
     document = invoice_pdf(two, "nb")
     assert ["Betaling" in page for page in pages_of(document)] == [False, True]
     assert height_of(document, 1, "Betaling") > page_height * 3 / 4
+
+
+def lines_beside_the_totals(count: int, language: Language = "nb") -> int:
+    """How many lines stand on the page of the totals; it repeats the header above them."""
+    pages = pages_of(invoice_pdf(an_invoice(line_items=[a_line()] * count), language))
+    total = {"nb": "Sum med MVA", "en": "Total incl. VAT"}[language]
+    (page,) = (page for page in pages if total in page)
+    return page.count("Aurora Premium") if NAMES[language] in page else 0
+
+
+NAMES: dict[Language, str] = {"nb": "Beskrivelse", "en": "Description"}
+
+
+@pytest.mark.parametrize("count", [*range(5, 24), 40, 200])
+@pytest.mark.parametrize("language", NAMES)
+def test_the_totals_never_stand_on_a_page_without_lines(count: int, language: Language) -> None:
+    assert lines_beside_the_totals(count, language) >= 2
+
+
+def test_totals_that_may_leave_their_lines_are_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "pdf"
+    shutil.copytree(document.TEMPLATE.parent, folder)
+    parts = (folder / "parts.typ").read_text()
+    # The mutant: no rows are kept together.
+    assert "let keeps = (" in parts
+    (folder / "parts.typ").write_text(parts.replace("let keeps = (", "let keeps = false and ("))
+    monkeypatch.setattr(document, "TEMPLATE", folder / document.TEMPLATE.name)
+    assert min(map(lines_beside_the_totals, range(12, 24))) == 0

@@ -20,7 +20,9 @@ from aurora.features.usage.model import (
     IngestBusy,
     IngestStopping,
     NotAcknowledged,
+    UsageEvent,
 )
+from aurora.features.usage.staging import Staging
 
 POISON = "/poison"
 
@@ -106,6 +108,27 @@ async def test_a_full_group_waits_for_nobody(
     async with asyncio.timeout(20):
         receipt = await ingest.record(decoded(events(module.FULL_EVENTS)), hotel.sender)
     assert receipt.accepted == module.FULL_EVENTS
+
+
+async def test_large_batches_are_staged_one_after_the_other_and_keep_no_small_one_waiting(
+    ingest: GroupCommit, hotel: Hotel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ingest.record(decoded(events(1)), hotel.sender)
+    sizes: list[tuple[str, int]] = []
+    add_all = Staging.add_all
+
+    def watched(self: Staging, batch: list[tuple[int, UsageEvent]]) -> None:
+        sizes.append((batch[0][1].endpoint, len(batch)))
+        add_all(self, batch)
+
+    monkeypatch.setattr(Staging, "add_all", watched)
+    one, two, few = (
+        [an_event(endpoint=name) for _ in range(number)]
+        for name, number in (("/one", 500), ("/two", 500), ("/few", 5))
+    )
+    await together(ingest, hotel, one, two, few)
+    assert [name for name, _ in sizes if name != "/few"] == ["/one"] * 5 + ["/two"] * 5
+    assert sizes.index(("/few", 5)) <= 2
 
 
 async def test_an_event_that_the_database_refuses_costs_nobody_else(

@@ -124,8 +124,9 @@ async def test_a_zone_between_hours_and_a_range_too_long_are_refused(
 
 
 @pytest.mark.parametrize("is_folded", [False, True])
+@pytest.mark.parametrize(("began_h", "ended_h"), [(60, 3), (20, 1), (36, -1), (11, 4), (47, 23)])
 async def test_percentiles_are_within_five_percent_over_hours_and_days(
-    is_folded: bool, pool: Pool, hotel: Hotel
+    began_h: int, ended_h: int, is_folded: bool, pool: Pool, hotel: Hotel
 ) -> None:
     batch = [
         an_event(
@@ -137,7 +138,7 @@ async def test_percentiles_are_within_five_percent_over_hours_and_days(
     await record(pool, hotel.sender, *batch)
     if is_folded:
         await fold(pool)
-    starts, ends = NOON - timedelta(hours=60), NOON - timedelta(hours=3)
+    starts, ends = NOON - timedelta(hours=began_h), NOON - timedelta(hours=ended_h)
     (row,) = await performance(pool, hotel, starts_at=starts, ends_at=ends)
     true = await value(
         pool,

@@ -16,6 +16,7 @@ from aurora.core import clock
 from aurora.db.pool import Pool
 from aurora.db.transaction import Connection, tenant, transaction
 from aurora.features.usage import reading, store
+from aurora.features.usage.covering import cover
 from aurora.features.usage.jobs import fold
 from aurora.features.usage.service import summarise
 
@@ -121,11 +122,9 @@ def scanned(plan: dict[str, Any]) -> Iterator[int]:
 async def looked_at(pool: Pool, hotel: Hotel, query: str, days: int) -> int:
     ends = datetime.combine(clock.now().date(), datetime.min.time(), UTC) - timedelta(hours=4)
     starts = ends - timedelta(days=days)
-    days_to = ends.replace(hour=0)
-    days_from = min(starts.replace(hour=0) + timedelta(days=1), days_to)
+    spans = cover(starts, ends, clock.now())._asdict()
     asked = {
-        "organization_id": hotel.id, "starts_at": starts, "ends_at": ends, "days_from": days_from,
-        "days_to": days_to, "limit": 10_000,
+        "organization_id": hotel.id, "starts_at": starts, "ends_at": ends, "limit": 10_000, **spans,
     }  # fmt: skip
     async with transaction(pool, tenant(hotel.id), read_only=True) as conn:
         explained = "explain (analyze, format json) " + query
@@ -139,8 +138,7 @@ async def test_a_short_time_is_read_as_quickly_after_years(
     pool: Pool, hotel: Hotel, long_kept: int
 ) -> None:
     query = store.QUERIES["list_usage_performance"].text
-    # A day and its edges: no day is whole, so 24 hours of three endpoints.
-    assert await looked_at(pool, hotel, query, days=1) == 24 * 3
-    # Ten days, of which nine are whole and the edges are 20 and 4 hours.
-    assert await looked_at(pool, hotel, query, days=10) == (9 + 24) * 3
+    # From 20:00 to 20:00: four hours of the one day, and the other without its last four.
+    assert await looked_at(pool, hotel, query, days=1) == (4 + 1 + 4) * 3
+    assert await looked_at(pool, hotel, query, days=10) == (4 + 10 + 4) * 3
     assert await looked_at(pool, hotel, BY_CASE, days=1) == long_kept

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from aurora.core.money import Language
@@ -27,6 +27,7 @@ from aurora.integrations.pictures import Picture
 
 DEFAULT_SELLER = "default"
 DELIVER_BATCH = 500
+_SPECIMENS_OWN: Final = ("website", "phone", "bank_account", "iban", "bic")
 OVERDUE_BATCH = 10_000
 
 
@@ -136,11 +137,15 @@ async def get_seller(conn: Connection, legal_entity_id: str = DEFAULT_SELLER) ->
 async def enter_seller(conn: Connection, **changes: object) -> LegalEntity:
     """Enter the real seller; fields that are not named stay as they are.
 
+    Of the specimen neither account nor address on the web stays: they are nobody's.
+
     Raises:
         OrgNumberInvalid: The organization number's check digit is wrong.
         SellerMissing: The database holds no seller to change.
     """
     fields: dict[str, Any] = asdict(await get_seller(conn))
+    if fields["is_specimen"]:
+        fields.update(dict.fromkeys(_SPECIMENS_OWN))
     fields.update({name: value for name, value in changes.items() if value is not None})
     fields["org_number"] = check_org_number(fields["org_number"], fields["country"])
     fields["legal_entity_id"] = fields.pop("id")

@@ -85,6 +85,7 @@ class GroupCommit:
         self._owners = Owners(pool)
         self._queue: deque[Staged | Single] = deque()
         self._wake = asyncio.Event()
+        self._large = asyncio.Lock()
         self._closing = False
         self._queued = 0
         self._held = 0
@@ -142,12 +143,16 @@ class GroupCommit:
     async def _staged(self, events: Sequence[tuple[int, UsageEvent]], sender: Sender) -> Staging:
         owners, known = await self._owners.find(*service.named_by(events, sender))
         staging = service.staging_for(sender, owners, known)
-        for begin in range(0, len(events), SLICE_EVENTS):
-            if begin:
+        if len(events) <= SLICE_EVENTS:
+            staging.add_all(events)
+            return staging
+        # One large batch after the other: the first is then in its transaction while the second is
+        # staged, where in turns both would be late.
+        async with self._large:
+            for begin in range(0, len(events), SLICE_EVENTS):
+                staging.add_all(events[begin : begin + SLICE_EVENTS])
                 # So that a large batch does not keep small ones waiting.
                 await asyncio.sleep(0)
-            for index, event in events[begin : begin + SLICE_EVENTS]:
-                staging.add(index, event)
         return staging
 
     def _enter(self, events: int) -> None:

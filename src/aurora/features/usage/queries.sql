@@ -89,18 +89,21 @@ order by starts_at, place
 limit :limit;
 
 -- name: list_usage_performance -> EndpointPerformance
--- Requests, errors, and percentiles by endpoint: whole UTC days from days, what lies beside them from hours.
+-- Requests, errors, and percentiles by endpoint: from days, and hours at both ends that are added or taken away.
 -- Each range stands by itself, as an index finds it: joined by OR or CASE, all that there ever was is read.
 with counts as (
-  select value, requests, failed, response_time_ms_sum, response_time_count
+  select value, :head_sign::integer * requests as requests, :head_sign::integer * failed as failed,
+    :head_sign::integer * response_time_ms_sum as response_time_ms_sum,
+    :head_sign::integer * response_time_count as response_time_count
   from usage_hourly_series
   where organization_id = :organization_id::uuid and dimension = 'endpoint'
-    and hour >= :starts_at::timestamptz and hour < :days_from::timestamptz
+    and hour >= :head_from::timestamptz and hour < :head_to::timestamptz
   union all
-  select value, requests, failed, response_time_ms_sum, response_time_count
+  select value, :tail_sign::integer * requests, :tail_sign::integer * failed,
+    :tail_sign::integer * response_time_ms_sum, :tail_sign::integer * response_time_count
   from usage_hourly_series
   where organization_id = :organization_id::uuid and dimension = 'endpoint'
-    and hour >= :days_to::timestamptz and hour < :ends_at::timestamptz
+    and hour >= :tail_from::timestamptz and hour < :tail_to::timestamptz
   union all
   select value, requests, failed, response_time_ms_sum, response_time_count
   from usage_daily_series
@@ -108,13 +111,13 @@ with counts as (
     and date >= (:days_from::timestamptz at time zone 'UTC')::date
     and date < (:days_to::timestamptz at time zone 'UTC')::date
 ), times as (
-  select endpoint, bucket, count from usage_latency_rows
+  select endpoint, bucket, :head_sign::integer * count as count from usage_latency_rows
   where organization_id = :organization_id::uuid and is_folded and span = 'hour'
-    and starts_at >= :starts_at::timestamptz and starts_at < :days_from::timestamptz
+    and starts_at >= :head_from::timestamptz and starts_at < :head_to::timestamptz
   union all
-  select endpoint, bucket, count from usage_latency_rows
+  select endpoint, bucket, :tail_sign::integer * count from usage_latency_rows
   where organization_id = :organization_id::uuid and is_folded and span = 'hour'
-    and starts_at >= :days_to::timestamptz and starts_at < :ends_at::timestamptz
+    and starts_at >= :tail_from::timestamptz and starts_at < :tail_to::timestamptz
   union all
   select endpoint, bucket, count from usage_latency_rows
   where organization_id = :organization_id::uuid and is_folded and span = 'day'

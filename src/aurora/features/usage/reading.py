@@ -11,6 +11,7 @@ from aurora.core.paging import CursorInvalid, Page, decode_cursor, page_of
 from aurora.core.periods import day_start, zone_of
 from aurora.db.transaction import Connection
 from aurora.features.usage import store
+from aurora.features.usage.covering import cover
 from aurora.features.usage.model import (
     MAX_PERFORMANCE_DAYS,
     MAX_PERFORMANCE_ENDPOINTS,
@@ -139,18 +140,13 @@ async def measure_performance(
         raise DateRangeInvalid("The end must be after the start.")
     if ends - starts > timedelta(days=MAX_PERFORMANCE_DAYS):
         raise DateRangeInvalid(f"Performance spans at most {MAX_PERFORMANCE_DAYS} days.")
-    days_from = datetime.combine((starts + DAY - timedelta(microseconds=1)).date(), time(), UTC)
-    days_to = datetime.combine(ends.date(), time(), UTC)
-    if days_from >= days_to:
-        days_from = days_to = ends
     rows = await store.list_performance(
         conn,
         organization_id,
         starts_at=starts,
         ends_at=ends,
-        days_from=days_from,
-        days_to=days_to,
         limit=MAX_PERFORMANCE_ENDPOINTS,
+        **cover(starts, ends, clock.now())._asdict(),
     )
     return starts, ends, rows
 

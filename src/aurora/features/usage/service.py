@@ -55,8 +55,7 @@ async def record_usage(
         await find_key_owners(conn, key_ids),
         await find_known_organizations(conn, organization_ids),
     )
-    for index, event in events:
-        staging.add(index, event)
+    staging.add_all(events)
     if staging.rows:
         if sender.backfill:
             await store.ensure_partitions(conn, *staging.days())

@@ -160,6 +160,11 @@ class Staging:
         self.untimely: dict[bytes, Aside] = {}
         self.quarantined: list[Rejection] = []
 
+    def add_all(self, events: Iterable[tuple[int, UsageEvent]]) -> None:
+        """Stage events with their places, or say why not."""
+        for index, event in events:
+            self.add(index, event)
+
     def add(self, index: int, event: UsageEvent) -> None:
         """Stage the event, or say why not."""
         at_us = microseconds(event.timestamp)

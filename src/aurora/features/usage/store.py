@@ -115,7 +115,7 @@ async def list_series(
 async def list_performance(
     conn: Connection, organization_id: UUID, **asked: Any
 ) -> list[EndpointPerformance]:
-    """Return endpoints, most requests first: starts_at, ends_at, days_from, days_to, limit."""
+    """Return endpoints, most requests first: starts_at, ends_at, a `Cover`'s, limit."""
     query = QUERIES["list_usage_performance"]
     return await fetch_all(
         conn, query, EndpointPerformance, organization_id=organization_id, **asked
