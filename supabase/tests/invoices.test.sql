@@ -1,6 +1,6 @@
 -- The room invoices: nobody but the platform writes them, and no client reads the seller's tables.
 begin;
-select plan(13);
+select plan(17);
 
 select table_privs_are('public', 'invoices', 'tenant', array['SELECT']);
 select table_privs_are('public', 'invoices', 'authenticated', array['SELECT']);
@@ -16,6 +16,10 @@ select is(app.padded(1234567), '1234567', 'the millionth number is not cut to si
 
 select table_privs_are('public', 'billed_months', 'tenant', array[]::text[]);
 select has_trigger('public', 'subscription_adjustments', 'subscription_adjustments_settle_credit', 'what a change gives back is credited');
+select has_trigger('public', 'subscription_adjustments', 'subscription_adjustments_charge_at_once', 'what a change asks for is invoiced');
+select table_privs_are('public', 'overdue_steps', 'tenant', array[]::text[]);
+select has_trigger('public', 'organizations', 'organizations_keep_suspended', 'a suspension for what is owed stays');
+select is((app.overdue_policy_on('2026-12-01')).suspend_days, 45, 'there is a policy');
 select is(app.credit_reason('change', 'nb'), 'Abonnementet er endret', 'a credit note says why in the invoice''s language');
 
 select * from finish();

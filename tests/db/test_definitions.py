@@ -20,7 +20,13 @@ from aurora.db.scripts import ScriptFailed
 
 ROOT = Path(__file__).parents[2]
 # These make what is there once; every other file of definitions may be run again.
-ONCE = ("tables.sql", "tax_tables.sql", "settling_tables.sql", "030_app.sql")
+ONCE = (
+    "tables.sql",
+    "tax_tables.sql",
+    "settling_tables.sql",
+    "overdue_tables.sql",
+    "030_app.sql",
+)
 
 TABLE = (
     "create table public.dishes (id int primary key, name text not null);\n"

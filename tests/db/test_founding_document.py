@@ -273,7 +273,7 @@ async def test_tracked_usage_is_stored_summed_and_billed_once(pool: Pool) -> Non
         [start] = (
             await rows(
                 conn,
-                "select next_billing_at - interval '1 day' from subscriptions"
+                "select next_billing_at - interval '1 hour' from subscriptions"
                 " where organization_id = %s", customer.id,
             )
         )[0]  # fmt: skip

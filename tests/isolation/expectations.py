@@ -139,6 +139,9 @@ RELATIONS: Final[dict[str, Rule]] = {
     # It stands on every document.
     "public.seller_logos": Rule(whose=None, reads=VIEWERS | TENANT | {"nobody"}),
     "public.billed_months": CLOSED,
+    "public.overdue_policies": PLATFORM,
+    "public.overdue_exemptions": CLOSED,
+    "public.overdue_steps": CLOSED,
     "public.invoice_counters": PLATFORM,
     "public.tax_rates": PLATFORM,
     "public.exchange_rates": PLATFORM,

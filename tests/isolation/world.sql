@@ -63,6 +63,9 @@ select app.issue_credit_note('{place}000000000031');
 insert into payments (id, organization_id, received_on, amount, currency, reference)
 values ('{place}000000000032', '{place}000000000000', current_date, 100, 'NOK', 'secret-{letter}');
 select app.allocate('{place}000000000030', '{place}000000000032');
+select app.exempt_organization('{place}000000000000', null, 'Secret {letter}');
+insert into overdue_steps (organization_id, invoice_id, kind, place, days_late, amount_due)
+values ('{place}000000000000', '{place}000000000030', 'reminder', 1, 7, 1);
 insert into billing_profiles (organization_id, order_reference) values ('{place}000000000000', 'Secret {letter}');
 
 insert into notifications (organization_id, user_id, type, title, message)

@@ -146,6 +146,7 @@ class AuroraMiddleware:
             if not passage.is_noted:
                 passage.status = passage.status or FAILED
                 self.meter.note(passage.ended())
+            passage.let_go()
 
     async def note_durably(self, passage: _Passage) -> None:
         """Return once the event is on the disk.
@@ -314,6 +315,10 @@ class _Passage(Served):
         self.endpoint = getattr(self._scope.get("route"), "path", None) or self.endpoint
         return self
 
+    def let_go(self) -> None:
+        """Hold nothing of the server's any more, and no key, while this waits to be written."""
+        self._scope, self._send = {}, _ended
+
     def send(self, message: Message) -> Awaitable[None]:
         """Send a part of the answer, the limits in its headers."""
         if message["type"] == "http.response.start":
@@ -340,6 +345,10 @@ class _Passage(Served):
             self.is_noted = True
             await self._middleware.note_durably(self)
         await self.send(message)
+
+
+async def _ended(_message: Message) -> None:
+    raise RuntimeError("the application has returned; nothing more can be sent")
 
 
 def _body_length(scope: Scope, message: Message) -> int | None:

@@ -147,6 +147,13 @@ async def ten_years(conn: Connection, seed: int) -> None:
                 await something_changes(conn, customer, chance)
     await turn(conn, (months_after(began, YEARS * 12) - began).days)
     await bill(conn, customer)
+    at_once = await ask(
+        conn,
+        "select 1 from invoices where organization_id = %s and status <> 'draft'"
+        ' and jsonb_array_length(line_items) = 1 and line_items @> \'[{"kind": "charge"}]\'',
+        customer,
+    )
+    assert at_once, "nothing was charged between two bills"
     paused = await ask(
         conn,
         "select (starts_at at time zone 'Europe/Oslo')::date as first, is_paused"
@@ -177,6 +184,22 @@ async def test_a_change_that_gives_nothing_back_is_caught(connection: Connection
         connection,
         "create trigger a_mutant before insert on subscription_adjustments for each row"
         " when (new.kind = 'credit') execute function app.no_credit()",
+    )
+    with pytest.raises(AssertionError):
+        await ten_years(connection, 1)
+
+
+async def test_a_charge_made_at_once_and_asked_for_again_is_caught(connection: Connection) -> None:
+    await ask(
+        connection,
+        "create function app.forgets() returns trigger language plpgsql as"
+        " $$ begin update public.subscription_adjustments set billed_at = null"
+        " where billed_at <> date_trunc('day', billed_at); return null; end $$",
+    )
+    await ask(
+        connection,
+        "create trigger a_mutant after insert on invoices for each row"
+        " execute function app.forgets()",
     )
     with pytest.raises(AssertionError):
         await ten_years(connection, 1)

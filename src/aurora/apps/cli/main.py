@@ -55,6 +55,7 @@ ADDED = (
     ("invoice", "invoices", "settling_commands"),
     ("invoice", "invoices", "explain_commands"),
     ("billing", "invoices", "entering_commands"),
+    ("billing", "invoices", "overdue_commands"),
     ("billing", "books", "commands"),
     ("plan", "invoices", "simulation_commands"),
     ("usage", "invoices", "impressions_commands"),

@@ -161,7 +161,7 @@ alter table subscription_adjustments enable row level security;
 comment on table subscription_adjustments is
   'What a change within a paid period gives back (credit) and asks for (charge); amounts are positive.';
 comment on column subscription_adjustments.billed_at is
-  'The billing moment whose bill holds it; null: the next one, unless a document of its own comes first.';
+  'The moment whose bill or invoice holds it; null: the next bill, unless a document of its own comes first.';
 comment on column subscription_adjustments.settled_at is 'When it became a credit note; it comes with no bill any more.';
 
 create table coupon_redemptions (
@@ -451,6 +451,51 @@ as $$
 $$;
 comment on function app.same_terms(jsonb, jsonb) is 'Whether two rows (subscriptions or subscription_terms) say the same terms.';
 
+create or replace function app.insert_end(p_old public.subscriptions, p_begins timestamptz) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_made constant boolean := app.is_closing(p_old) or p_old.closed_at is not null;
+  v_end public.subscription_terms;
+begin
+  -- What was never billed (a trial) sold nothing that had to end.
+  if p_old.months_billed = 0 then
+    return;
+  end if;
+  -- At its last bill, which asked for no fee; or, where that bill was not made, when the month of it is over.
+  v_end := app.terms_of(p_old, least(p_begins, case when v_made
+    then app.billing_moment(p_old.billing_anchor, p_old.months_billed - 1, p_old.time_zone) else p_old.next_billing_at end));
+  v_end.is_paused := true;
+  v_end.is_adjusted := not v_made;
+  perform app.insert_terms(v_end);
+end
+$$;
+comment on function app.insert_end(public.subscriptions, timestamptz) is
+  'Keeps of an ended subscription that begins anew when nothing was sold any more, and (is_adjusted) that its last month is unbilled.';
+
+create or replace function app.unbilled_month(p_subscription_id uuid, p_at timestamptz)
+returns table (period_start timestamptz, period_end timestamptz)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_anchor constant date := (app.terms_at(p_subscription_id, p_at)).billing_anchor;
+  v_end public.subscription_terms;
+  v_index integer;
+begin
+  select t.* into v_end from public.subscription_terms t
+  where t.subscription_id = p_subscription_id and t.starts_at <= p_at and t.billing_anchor <> v_anchor
+  order by t.starts_at desc, t.id desc limit 1;
+  if v_end.is_paused and v_end.is_adjusted then
+    v_index := app.moment_index(v_end.billing_anchor, v_end.time_zone, v_end.starts_at - interval '1 microsecond');
+    period_start := app.billing_moment(v_end.billing_anchor, v_index, v_end.time_zone);
+    period_end := v_end.starts_at;
+    return next;
+  end if;
+end
+$$;
+comment on function app.unbilled_month(uuid, timestamptz) is
+  'The month that a subscription, begun anew at a moment, left unbilled when it ended; no row where there is none.';
+
 create or replace function app.keep_terms() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -471,6 +516,7 @@ begin
   if v_terms.id is null or v_terms.billing_anchor <> new.billing_anchor then
     -- It begins anew; what had been meant for later is gone with the old one.
     delete from public.subscription_terms t where t.subscription_id = new.id and t.starts_at >= v_begins;
+    perform app.insert_end(old, v_begins);
     perform app.insert_terms(app.terms_of(new, v_begins));
   else
     -- Somebody corrects the row by hand: the terms that run say the same from their beginning.
@@ -722,7 +768,10 @@ begin
   v_line.billed_at := case when not v_billed then v_moment end;
 
   select * into strict v_period from app.fee_period(p_old, p_at);
-  if app.terms_fee(p_old) > 0 and (v_billed or (v_period.period_start < p_at and p_old.starts_at < p_at)) then
+  -- Before the bill of a month, what began at its moment was charged by nothing yet; what began later in it was.
+  if app.terms_fee(p_old) > 0
+    and (v_billed or (v_period.period_start < p_at and (p_old.starts_at < p_at or v_moment < p_at)))
+  then
     select * into strict v_paid from app.paid_price(p_subscription, p_old, p_at);
     v_line.id := gen_random_uuid(); v_line.kind := 'credit'; v_line.description := format('%s: unused days', p_old.plan_name);
     v_line.quantity := app.local_days(p_at, v_period.period_end, p_old.time_zone);
@@ -763,6 +812,7 @@ as $$
 declare
   v_old public.subscription_terms := app.terms_at(p_subscription.id, p_at);
   v_new public.subscription_terms := p_new;
+  v_lines public.subscription_adjustments[];
   v_period record;
   v_index integer;
 begin
@@ -783,8 +833,7 @@ begin
   v_new.is_adjusted := p_subscription.months_billed > v_index
     and p_at = app.billing_moment(v_old.billing_anchor, v_index, v_old.time_zone);
   delete from public.subscription_terms t where t.subscription_id = p_subscription.id and t.starts_at > p_at;
-  insert into public.subscription_adjustments
-  select l.* from app.change_lines(p_subscription, v_old, v_new, p_at, p_reason) l;
+  v_lines := array(select l from app.change_lines(p_subscription, v_old, v_new, p_at, p_reason) l);
   perform app.insert_terms(v_new);
   select * into strict v_period from app.fee_period(v_new, p_at);
   update public.subscriptions s set
@@ -795,6 +844,8 @@ begin
     features = v_new.features,
     current_period_start = greatest(v_period.period_start, p_at), current_period_end = v_period.period_end
   where s.id = p_subscription.id;
+  -- Last, for the documents made of them take their numbers, and whoever waits for the next one waits the least.
+  insert into public.subscription_adjustments select (l).* from unnest(v_lines) l;
 end
 $$;
 comment on function app.apply_terms(public.subscriptions, public.subscription_terms, timestamptz, text) is
@@ -902,9 +953,9 @@ begin
   end if;
   v_terms := app.terms_of(v_sub, v_at);
   v_terms.is_paused := true;
-  perform app.apply_terms(v_sub, v_terms, v_at, 'pause');
   update public.subscriptions s set status = 'paused' where s.id = v_sub.id;
   update public.organizations o set status = 'suspended' where o.id = p_organization_id and o.status = 'active';
+  perform app.apply_terms(v_sub, v_terms, v_at, 'pause');
   return v_at;
 end
 $$;
@@ -925,9 +976,9 @@ begin
   end if;
   v_terms := app.terms_of(v_sub, v_at);
   v_terms.is_paused := false;
-  perform app.apply_terms(v_sub, v_terms, v_at, 'resume');
   update public.subscriptions s set status = 'active' where s.id = v_sub.id;
   update public.organizations o set status = 'active' where o.id = p_organization_id and o.status = 'suspended';
+  perform app.apply_terms(v_sub, v_terms, v_at, 'resume');
   return v_at;
 end
 $$;
@@ -1105,6 +1156,7 @@ comment on function app.redeem_coupon(uuid, text) is
 
 revoke execute on function
   app.terms_of(public.subscriptions, timestamptz), app.terms_at(uuid, timestamptz),
+  app.insert_end(public.subscriptions, timestamptz), app.unbilled_month(uuid, timestamptz),
   app.insert_terms(public.subscription_terms), app.same_terms(jsonb, jsonb), app.keep_terms(),
   app.terms_months(public.subscription_terms), app.terms_fee(public.subscription_terms),
   app.moment_index(date, text, timestamptz), app.fee_period(public.subscription_terms, timestamptz),
@@ -1122,6 +1174,7 @@ revoke execute on function
 from public;
 grant execute on function
   app.terms_of(public.subscriptions, timestamptz), app.terms_at(uuid, timestamptz),
+  app.insert_end(public.subscriptions, timestamptz), app.unbilled_month(uuid, timestamptz),
   app.insert_terms(public.subscription_terms), app.same_terms(jsonb, jsonb),
   app.terms_months(public.subscription_terms), app.terms_fee(public.subscription_terms),
   app.moment_index(date, text, timestamptz), app.fee_period(public.subscription_terms, timestamptz),

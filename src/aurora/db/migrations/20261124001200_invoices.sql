@@ -170,6 +170,7 @@ create index invoices_legal_entity_id_idx on invoices (legal_entity_id);
 create index invoices_seller_logo_idx on invoices (legal_entity_id, seller_logo_sha256) where seller_logo_sha256 is not null;
 create index invoices_buyer_logo_idx on invoices (organization_id, buyer_logo_sha256) where buyer_logo_sha256 is not null;
 create index invoices_due_date_idx on invoices (due_date) where status in ('issued', 'sent');
+create index invoices_overdue_idx on invoices (organization_id, due_date) where status = 'overdue';
 alter table invoices enable row level security;
 comment on table invoices is 'Sales documents. A draft has no number; an issued one is never changed and never deleted.';
 comment on column invoices.terms is
@@ -178,7 +179,7 @@ comment on column invoices.amount_credited is 'Of all credit notes that name thi
 comment on column invoices.amount_settled is 'Paid or set off: the sum of its allocations.';
 comment on column invoices.tax_amount_nok is 'VAT in NOK, which the law asks for in every currency (bokføringsforskriften § 5-1-1).';
 comment on column invoices.period_end is 'The last day of the period, inclusive, as it is printed.';
-comment on column invoices.billed_at is 'The billing moment: usage before it in arrears, the fee after it in advance.';
+comment on column invoices.billed_at is 'The billing moment: usage before it in arrears, the fee after it in advance. Of an invoice between two bills: when it was made.';
 
 -- What VAT, currencies, and late interest are computed from: dated tables that the operator keeps.
 
@@ -410,6 +411,60 @@ comment on table billed_months is
   'How many billable impressions the bill of a month counted, and its corrections since: what comes later is the difference.';
 comment on column billed_months.usage_amount is 'What they came to, before coupons and VAT.';
 comment on column billed_months.base_amount is 'What the bill''s coupons were reckoned of: usage and fee.';
+
+-- What follows when an invoice is not paid: the dated policy, the steps that were taken, who is exempt.
+
+create table overdue_policies (
+  id uuid primary key default gen_random_uuid(),
+  valid_from date not null,
+  reminder_days integer[] not null,
+  suspend_days integer,
+  entered_at timestamptz not null default app.now(),
+  constraint overdue_policies_valid_from_key unique (valid_from),
+  constraint overdue_policies_reminder_days_check check (
+    cardinality(reminder_days) between 1 and 10 and array_position(reminder_days, null) is null
+    and 1 <= all (reminder_days) and 365 >= all (reminder_days)
+  ),
+  -- Nobody is suspended who was not reminded before.
+  constraint overdue_policies_suspend_days_check check (suspend_days <= 730 and suspend_days > all (reminder_days))
+);
+alter table overdue_policies enable row level security;
+comment on table overdue_policies is
+  'Days after the due date at which admins are reminded and the organization is suspended; by the due date of the invoice.';
+comment on column overdue_policies.suspend_days is 'Null: nobody is suspended for what is owed.';
+
+create table overdue_exemptions (
+  id uuid primary key default gen_random_uuid(),
+  organization_id uuid not null references organizations (id) on delete restrict,
+  until date,
+  reason text not null,
+  entered_at timestamptz not null default app.now(),
+  constraint overdue_exemptions_organization_id_key unique (organization_id),
+  constraint overdue_exemptions_reason_check check (reason ~ '[^[:space:]]' and length(reason) <= 200)
+);
+alter table overdue_exemptions enable row level security;
+comment on table overdue_exemptions is 'Organizations that are neither reminded nor suspended, up to and including a day; null: until it is taken back.';
+
+create table overdue_steps (
+  organization_id uuid not null,
+  invoice_id uuid not null,
+  kind text not null,
+  place integer not null,
+  taken_at timestamptz not null default app.now(),
+  days_late integer not null,
+  amount_due numeric(14, 2) not null,
+  ended_at timestamptz,
+  constraint overdue_steps_pkey primary key (invoice_id, kind, place),
+  constraint overdue_steps_invoice_fkey foreign key (organization_id, invoice_id)
+    references invoices (organization_id, id) on delete restrict,
+  constraint overdue_steps_kind_check check (kind in ('reminder', 'suspension')),
+  constraint overdue_steps_place_check check (place >= 1),
+  constraint overdue_steps_ended_check check (ended_at is null or kind = 'suspension')
+);
+create index overdue_steps_organization_idx on overdue_steps (organization_id, invoice_id);
+create unique index overdue_steps_suspended_key on overdue_steps (organization_id) where kind = 'suspension' and ended_at is null;
+alter table overdue_steps enable row level security;
+comment on table overdue_steps is 'Reminders and suspensions for an invoice that was not paid, each taken once; a suspension ends when it is paid.';
 
 -- The check digit of a KID.
 
@@ -689,6 +744,9 @@ begin
     if v_index > 0 then
       v_lines := array(select l from app.bill_usage(
         v_sub, app.billing_moment(v_terms.billing_anchor, v_index - 1, v_terms.time_zone), v_at) l);
+    else
+      -- The first bill of one that began anew before its last month was billed asks for that.
+      v_lines := array(select l from app.unbilled_month(v_sub.id, v_at) m, app.bill_usage(v_sub, m.period_start, m.period_end) l);
     end if;
     v_lines := v_lines || array(select l from app.bill_fee(v_sub, v_at) l);
   end if;
@@ -1150,7 +1208,8 @@ $$;
 comment on function app.bill_lines(uuid, timestamptz, text) is 'The lines of a bill as a document holds them; null when nothing is owed.';
 
 create or replace function app.draft_invoice(
-  p_subscription public.subscriptions, p_invoice_date date, p_lines jsonb, p_issue boolean default false
+  p_subscription public.subscriptions, p_invoice_date date, p_lines jsonb, p_issue boolean default false,
+  p_billed_at timestamptz default null
 ) returns public.invoices
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -1160,12 +1219,12 @@ begin
   end if;
   return app.insert_invoice(
     p_subscription.organization_id, p_lines, p_subscription.currency, p_invoice_date, p_subscription,
-    p_subscription.next_billing_at, p_issue => p_issue
+    coalesce(p_billed_at, p_subscription.next_billing_at), p_issue => p_issue
   );
 end
 $$;
-comment on function app.draft_invoice(public.subscriptions, date, jsonb, boolean) is
-  'The invoice of these lines for the subscription''s next billing moment, a draft or issued at once; null when nothing is owed.';
+comment on function app.draft_invoice(public.subscriptions, date, jsonb, boolean, timestamptz) is
+  'The invoice of these lines for a moment, the subscription''s next billing moment if none is named: a draft or issued at once; null when nothing is owed.';
 
 -- Invoices that somebody writes: lines as they were entered, priced anew for as long as they are a draft.
 
@@ -2148,7 +2207,7 @@ end
 $$;
 comment on function app.mark_overdue(integer) is 'Marks invoices whose due date has passed; returns how many.';
 
--- What a change gives back becomes a credit note at once; what came late is billed at the price of its time.
+-- What a change gives back becomes a credit note at once, and what it asks for an invoice; what came late is billed at the price of its time.
 
 create or replace function app.find_charged_line(p_adjustment public.subscription_adjustments)
 returns table (invoice_id uuid, line integer, language text)
@@ -2230,6 +2289,60 @@ comment on function app.settle_credit() is
 create or replace trigger subscription_adjustments_settle_credit before insert on subscription_adjustments
   for each row when (new.kind = 'credit' and new.settled_at is null) execute function app.settle_credit();
 
+create or replace function app.charging_moment(p_subscription public.subscriptions) returns timestamptz
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_at timestamptz := app.now();
+begin
+  -- A moment of its own: never a midnight, which a bill may have, and no other document's of the same instant.
+  for v_try in 1..1000 loop
+    exit when v_at <> (v_at at time zone p_subscription.time_zone)::date::timestamp at time zone p_subscription.time_zone
+      and not exists (
+        select from public.subscription_adjustments a
+        where a.organization_id = p_subscription.organization_id and a.subscription_id = p_subscription.id and a.billed_at = v_at)
+      and not exists (
+        select from public.invoices i where i.subscription_id = p_subscription.id and i.billed_at = v_at);
+    v_at := v_at + interval '1 microsecond';
+  end loop;
+  return v_at;
+end
+$$;
+comment on function app.charging_moment(public.subscriptions) is
+  'The moment that an invoice made between two bills is known by: now, and later by as little as makes it its own.';
+
+create or replace function app.charge_at_once() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_sub public.subscriptions;
+  v_at timestamptz;
+  v_invoice public.invoices;
+begin
+  select s.* into strict v_sub from public.subscriptions s
+  where s.organization_id = new.organization_id and s.id = new.subscription_id for update;
+  v_at := app.charging_moment(v_sub);
+  update public.subscription_adjustments a set billed_at = v_at where a.id = new.id;
+  -- The lines are read as a bill's are, so that they can be computed anew.
+  v_invoice := app.draft_invoice(
+    v_sub, (app.now() at time zone 'Europe/Oslo')::date,
+    app.bill_lines(v_sub.organization_id, v_at, v_sub.time_zone), true, v_at);
+  if v_invoice.id is not null and to_regprocedure('pgqueuer.enqueue_job(text,bytea)') is not null then
+    execute 'select pgqueuer.enqueue_job($1, $2)' using 'invoice_deliver', convert_to(v_invoice.id::text, 'UTF8');
+  end if;
+  return null;
+exception when sqlstate 'AU000' then
+  -- No lawful invoice can be made now (an exchange rate, the buyer's number): the next bill asks for it, and says why not.
+  return null;
+end
+$$;
+comment on function app.charge_at_once() is
+  'Trigger: what a change asks for of a month that was billed becomes an invoice in the same transaction.';
+
+create or replace trigger subscription_adjustments_charge_at_once after insert on subscription_adjustments
+  for each row when (new.kind = 'charge' and new.reason <> 'late_usage' and new.billed_at is null and new.settled_at is null)
+  execute function app.charge_at_once();
+
 create or replace function app.credit_what_is_over(p_subscription public.subscriptions, p_at timestamptz) returns numeric
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -2285,18 +2398,23 @@ create or replace function app.record_billed_month(p_subscription public.subscri
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_from constant timestamptz := app.billing_moment(
+  v_from timestamptz := app.billing_moment(
     p_subscription.billing_anchor, p_subscription.months_billed - 1, p_subscription.time_zone);
+  v_to timestamptz := p_subscription.next_billing_at;
 begin
-  -- Before the first moment nothing was sold that could be counted.
+  -- Before the first moment nothing was sold that could be counted, unless it began anew and left a month unbilled.
   if p_subscription.months_billed = 0 then
-    return;
+    select m.period_start, m.period_end into v_from, v_to
+    from app.unbilled_month(p_subscription.id, p_subscription.next_billing_at) m;
+    if not found then
+      return;
+    end if;
   end if;
   insert into public.billed_months (
     subscription_id, billed_at, organization_id, period_start, billable, usage_amount, base_amount
   )
-  select p_subscription.id, p_subscription.next_billing_at, p_subscription.organization_id, v_from,
-    app.count_billable(p_subscription.organization_id, v_from, p_subscription.next_billing_at),
+  select p_subscription.id, v_to, p_subscription.organization_id, v_from,
+    app.count_billable(p_subscription.organization_id, v_from, v_to),
     coalesce(sum((l ->> 'amount')::numeric) filter (where l #> '{facts,usage}' is not null), 0),
     coalesce(sum((l ->> 'amount')::numeric), 0)
   from jsonb_array_elements(coalesce(p_lines, '[]')) l
@@ -2596,6 +2714,255 @@ $$;
 comment on function app.bill_next(date, uuid, uuid[], text, boolean) is
   'One step of a run in one round trip: claims a subscription that is due, bills it, and issues the invoice with its delivery. No row: nothing is due. What failed changed nothing.';
 
+-- After the due date: reminders, suspension, and back when it is paid.
+
+insert into overdue_policies (valid_from, reminder_days, suspend_days)
+values ('2000-01-01', '{7,21}', 45) on conflict do nothing;
+
+create or replace function app.overdue_policy_on(p_day date) returns public.overdue_policies
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select p from public.overdue_policies p where p.valid_from <= p_day order by p.valid_from desc limit 1
+$$;
+comment on function app.overdue_policy_on(date) is 'The policy for invoices that were due on a day; null where there is none.';
+
+create or replace function app.is_exempt(p_organization_id uuid) returns boolean
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return exists (
+    select from public.overdue_exemptions e
+    where e.organization_id = p_organization_id
+      and coalesce(e.until, 'infinity') >= (app.now() at time zone 'Europe/Oslo')::date);
+end
+$$;
+comment on function app.is_exempt(uuid) is 'Whether an organization is neither reminded nor suspended today.';
+
+create or replace function app.remind(p_invoice public.invoices) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_policy constant public.overdue_policies := app.overdue_policy_on(p_invoice.due_date);
+  v_late constant integer := (app.now() at time zone 'Europe/Oslo')::date - p_invoice.due_date;
+  v_due constant integer := (select count(*) from unnest(v_policy.reminder_days) d where d <= v_late);
+  v_place integer;
+begin
+  select max(s.place) into v_place from public.overdue_steps s where s.invoice_id = p_invoice.id and s.kind = 'reminder';
+  -- Of several that fell due while nobody looked, one is sent: the last.
+  if v_due <= coalesce(v_place, 0) then
+    return 0;
+  end if;
+  insert into public.overdue_steps (organization_id, invoice_id, kind, place, days_late, amount_due)
+  values (p_invoice.organization_id, p_invoice.id, 'reminder', v_due, v_late, p_invoice.amount_due);
+  update public.subscriptions s set status = 'past_due'
+  where s.organization_id = p_invoice.organization_id and s.status = 'active';
+  perform app.notify_members(
+    p_invoice.organization_id, 'invoice_overdue', format('Invoice %s is overdue', p_invoice.invoice_number),
+    format('%s %s was due on %s.', p_invoice.currency, p_invoice.amount_due, p_invoice.due_date)
+      || case when v_policy.suspend_days is null then '' else format(
+        ' The organization is suspended if it is not paid by %s.', p_invoice.due_date + v_policy.suspend_days) end,
+    'warning', format('overdue:%s:%s', p_invoice.id, v_due), '/invoices/' || p_invoice.id, 'View invoice', 'admin');
+  return 1;
+end
+$$;
+comment on function app.remind(public.invoices) is 'Sends the reminder of a locked, overdue invoice that has come due; returns 1, or 0 where none has.';
+
+create or replace function app.is_to_be_suspended(p_invoice public.invoices) returns boolean
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_policy constant public.overdue_policies := app.overdue_policy_on(p_invoice.due_date);
+  v_today constant date := (app.now() at time zone 'Europe/Oslo')::date;
+  v_last constant integer := (select max(d) from unnest(v_policy.reminder_days) d);
+begin
+  -- A reminder that came late gives as many days as one in time.
+  return coalesce(v_today >= p_invoice.due_date + v_policy.suspend_days, false) and exists (
+    select from public.overdue_steps s
+    where s.invoice_id = p_invoice.id and s.kind = 'reminder' and s.place = cardinality(v_policy.reminder_days)
+      and (s.taken_at at time zone 'Europe/Oslo')::date + v_policy.suspend_days - v_last <= v_today);
+end
+$$;
+comment on function app.is_to_be_suspended(public.invoices) is
+  'Whether an overdue invoice is late enough, and its last reminder long enough ago, for a suspension.';
+
+create or replace function app.suspend_for(p_invoice public.invoices) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_place integer;
+begin
+  -- Who is suspended for another reason, or has ended, stays what it is.
+  update public.organizations o set status = 'suspended'
+  where o.id = p_invoice.organization_id and o.status in ('active', 'trial');
+  if not found then
+    return 0;
+  end if;
+  select coalesce(max(s.place), 0) + 1 into v_place from public.overdue_steps s
+  where s.invoice_id = p_invoice.id and s.kind = 'suspension';
+  insert into public.overdue_steps (organization_id, invoice_id, kind, place, days_late, amount_due)
+  values (p_invoice.organization_id, p_invoice.id, 'suspension', v_place,
+    (app.now() at time zone 'Europe/Oslo')::date - p_invoice.due_date, p_invoice.amount_due);
+  perform app.notify_members(
+    p_invoice.organization_id, 'organization_suspended', 'The organization is suspended',
+    format('Invoice %s was due on %s: %s %s. Keys work again when it is paid.',
+      p_invoice.invoice_number, p_invoice.due_date, p_invoice.currency, p_invoice.amount_due),
+    'critical', format('suspended:%s:%s', p_invoice.id, v_place), '/invoices/' || p_invoice.id, 'View invoice', 'admin');
+  return 1;
+end
+$$;
+comment on function app.suspend_for(public.invoices) is 'Suspends the organization that owes an invoice, and tells its admins; returns 1, or 0 where it was not active.';
+
+create or replace function app.reactivate(p_organization_id uuid) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_step public.overdue_steps;
+begin
+  -- Who holds the rows now may wait for ours: then the worker comes back to it.
+  perform from public.organizations o where o.id = p_organization_id for no key update skip locked;
+  if not found then
+    return 0;
+  end if;
+  if not exists (
+    select from public.invoices i where i.organization_id = p_organization_id and i.status = 'overdue'
+  ) then
+    update public.subscriptions s set status = 'active' where s.id = (
+      select l.id from public.subscriptions l
+      where l.organization_id = p_organization_id and l.status = 'past_due' for update skip locked);
+  end if;
+  if not app.is_exempt(p_organization_id) and exists (
+    select from public.invoices i
+    where i.organization_id = p_organization_id and i.status = 'overdue' and app.is_to_be_suspended(i)
+  ) then
+    return 0;
+  end if;
+  update public.overdue_steps s set ended_at = app.now()
+  where s.organization_id = p_organization_id and s.kind = 'suspension' and s.ended_at is null returning * into v_step;
+  if not found then
+    return 0;
+  end if;
+  -- What rests for another reason goes on resting.
+  update public.organizations o set status = 'active'
+  where o.id = p_organization_id and o.status = 'suspended' and not exists (
+    select from public.subscriptions s where s.organization_id = o.id and s.status = 'paused');
+  perform app.notify_members(
+    p_organization_id, 'organization_reactivated', 'The organization is active again', 'Its keys work again.', 'info',
+    format('reactivated:%s:%s', v_step.invoice_id, v_step.place), null, null, 'admin');
+  return 1;
+end
+$$;
+comment on function app.reactivate(uuid) is
+  'Ends the suspension of an organization that owes nothing late enough for one any more, or is exempt; returns 1, or 0.';
+
+create or replace function app.chase_overdue(p_limit integer default 1000)
+returns table (reminded integer, suspended integer, reactivated integer)
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_invoice public.invoices;
+  v_id uuid;
+begin
+  reminded := 0; suspended := 0; reactivated := 0;
+  for v_invoice in
+    select i.* from public.invoices i cross join lateral app.overdue_policy_on(i.due_date) p
+    where i.status = 'overdue' and not app.is_exempt(i.organization_id) and (
+      (select count(*) from unnest(p.reminder_days) d
+        where d <= (app.now() at time zone 'Europe/Oslo')::date - i.due_date)
+      > coalesce((select max(s.place) from public.overdue_steps s where s.invoice_id = i.id and s.kind = 'reminder'), 0)
+      or (app.is_to_be_suspended(i) and exists (
+        select from public.organizations o where o.id = i.organization_id and o.status in ('active', 'trial'))))
+    order by i.due_date, i.id limit p_limit for no key update of i skip locked
+  loop
+    reminded := reminded + app.remind(v_invoice);
+    if app.is_to_be_suspended(v_invoice) then
+      suspended := suspended + app.suspend_for(v_invoice);
+    end if;
+  end loop;
+  for v_id in
+    select s.organization_id from public.overdue_steps s where s.kind = 'suspension' and s.ended_at is null
+    union
+    select s.organization_id from public.subscriptions s where s.status = 'past_due'
+    limit p_limit
+  loop
+    reactivated := reactivated + app.reactivate(v_id);
+  end loop;
+  return next;
+end
+$$;
+comment on function app.chase_overdue(integer) is
+  'Takes the steps that overdue invoices have come to, each once, and ends suspensions whose reason is gone; returns how many.';
+
+create or replace function app.exempt_organization(p_organization_id uuid, p_until date, p_reason text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if p_reason is null then
+    delete from public.overdue_exemptions e where e.organization_id = p_organization_id;
+    return;
+  end if;
+  insert into public.overdue_exemptions (organization_id, until, reason) values (p_organization_id, p_until, p_reason)
+  on conflict (organization_id) do update set until = excluded.until, reason = excluded.reason, entered_at = app.now();
+  perform app.reactivate(p_organization_id);
+end
+$$;
+comment on function app.exempt_organization(uuid, date, text) is
+  'Exempts an organization from reminders and suspension, also from one that is in force; without a reason that ends.';
+
+create or replace function app.settle_overdue() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform app.reactivate(new.organization_id);
+  return null;
+end
+$$;
+comment on function app.settle_overdue() is 'Trigger: who pays what was overdue is active again in the same transaction.';
+create or replace trigger invoices_settle_overdue after update of status on invoices
+  for each row when (old.status = 'overdue' and new.status <> 'overdue') execute function app.settle_overdue();
+
+create or replace function app.keep_suspended() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if exists (
+    select from public.overdue_steps s where s.organization_id = new.id and s.kind = 'suspension' and s.ended_at is null
+  ) then
+    perform app.refuse('organization_overdue', 'The organization is suspended for what it owes: enter the payment, or exempt it.');
+  end if;
+  return new;
+end
+$$;
+comment on function app.keep_suspended() is 'Trigger: nothing but payment or an exemption ends a suspension for what is owed.';
+create or replace trigger organizations_keep_suspended before update of status on organizations
+  for each row when (old.status = 'suspended' and new.status = 'active') execute function app.keep_suspended();
+
+-- An exemption is an operator's word, and a policy is the house's: both are told in the audit.
+select app.audit_table('public.overdue_policies', 'overdue_policy', '{valid_from,reminder_days,suspend_days}',
+  p_ignored => '{entered_at}', p_owner => '');
+select app.audit_table('public.overdue_exemptions', 'overdue_exemption', '{organization_id,until,reason}',
+  p_ignored => '{entered_at}');
+
+revoke execute on function
+  app.overdue_policy_on(date), app.is_exempt(uuid), app.remind(public.invoices), app.is_to_be_suspended(public.invoices),
+  app.suspend_for(public.invoices), app.reactivate(uuid), app.chase_overdue(integer), app.exempt_organization(uuid, date, text),
+  app.settle_overdue(), app.keep_suspended()
+from public;
+grant execute on function
+  app.overdue_policy_on(date), app.is_exempt(uuid), app.remind(public.invoices), app.is_to_be_suspended(public.invoices),
+  app.suspend_for(public.invoices), app.reactivate(uuid), app.chase_overdue(integer), app.exempt_organization(uuid, date, text),
+  app.settle_overdue(), app.keep_suspended()
+to service_role;
+
+revoke all on overdue_policies, overdue_exemptions, overdue_steps from public, anon, authenticated, service_role, tenant;
+grant select, insert, update on overdue_policies, overdue_steps to service_role;
+grant select, insert, update, delete on overdue_exemptions to service_role;
+drop policy if exists "The platform keeps the overdue policy" on overdue_policies;
+create policy "The platform keeps the overdue policy" on overdue_policies to service_role using (true) with check (true);
+drop policy if exists "The platform exempts organizations" on overdue_exemptions;
+create policy "The platform exempts organizations" on overdue_exemptions to service_role using (true) with check (true);
+drop policy if exists "The platform takes the steps" on overdue_steps;
+create policy "The platform takes the steps" on overdue_steps to service_role using (true) with check (true);
+
 -- What customers would have paid under another price, from what they really used.
 
 create or replace function app.simulate_terms(
@@ -2674,7 +3041,7 @@ revoke execute on function
   app.sale_of(uuid, jsonb, text, date),
   app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb, boolean, jsonb),
   app.bill_lines(uuid, timestamptz, text),
-  app.draft_invoice(public.subscriptions, date, jsonb, boolean),
+  app.draft_invoice(public.subscriptions, date, jsonb, boolean, timestamptz),
   app.draft_manual_invoice(uuid, jsonb, text, date, jsonb),
   app.check_entered_line(jsonb, integer),
   app.lines_entered(jsonb, text, date),
@@ -2706,6 +3073,8 @@ revoke execute on function
   app.find_charged_line(public.subscription_adjustments),
   app.credit_reason(text, text),
   app.settle_credit(),
+  app.charging_moment(public.subscriptions),
+  app.charge_at_once(),
   app.credit_what_is_over(public.subscriptions, timestamptz),
   app.billed_usage(public.subscriptions, timestamptz),
   app.adjust_late_usage(public.subscriptions),
@@ -2747,7 +3116,7 @@ grant execute on function
   app.sale_of(uuid, jsonb, text, date),
   app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb, boolean, jsonb),
   app.bill_lines(uuid, timestamptz, text),
-  app.draft_invoice(public.subscriptions, date, jsonb, boolean),
+  app.draft_invoice(public.subscriptions, date, jsonb, boolean, timestamptz),
   app.draft_manual_invoice(uuid, jsonb, text, date, jsonb),
   app.check_entered_line(jsonb, integer),
   app.lines_entered(jsonb, text, date),
@@ -2779,6 +3148,8 @@ grant execute on function
   app.find_charged_line(public.subscription_adjustments),
   app.credit_reason(text, text),
   app.settle_credit(),
+  app.charging_moment(public.subscriptions),
+  app.charge_at_once(),
   app.credit_what_is_over(public.subscriptions, timestamptz),
   app.billed_usage(public.subscriptions, timestamptz),
   app.adjust_late_usage(public.subscriptions),

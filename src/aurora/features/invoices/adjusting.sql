@@ -1,4 +1,4 @@
--- What a change gives back becomes a credit note at once; what came late is billed at the price of its time.
+-- What a change gives back becomes a credit note at once, and what it asks for an invoice; what came late is billed at the price of its time.
 
 create or replace function app.find_charged_line(p_adjustment public.subscription_adjustments)
 returns table (invoice_id uuid, line integer, language text)
@@ -80,6 +80,60 @@ comment on function app.settle_credit() is
 create or replace trigger subscription_adjustments_settle_credit before insert on subscription_adjustments
   for each row when (new.kind = 'credit' and new.settled_at is null) execute function app.settle_credit();
 
+create or replace function app.charging_moment(p_subscription public.subscriptions) returns timestamptz
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_at timestamptz := app.now();
+begin
+  -- A moment of its own: never a midnight, which a bill may have, and no other document's of the same instant.
+  for v_try in 1..1000 loop
+    exit when v_at <> (v_at at time zone p_subscription.time_zone)::date::timestamp at time zone p_subscription.time_zone
+      and not exists (
+        select from public.subscription_adjustments a
+        where a.organization_id = p_subscription.organization_id and a.subscription_id = p_subscription.id and a.billed_at = v_at)
+      and not exists (
+        select from public.invoices i where i.subscription_id = p_subscription.id and i.billed_at = v_at);
+    v_at := v_at + interval '1 microsecond';
+  end loop;
+  return v_at;
+end
+$$;
+comment on function app.charging_moment(public.subscriptions) is
+  'The moment that an invoice made between two bills is known by: now, and later by as little as makes it its own.';
+
+create or replace function app.charge_at_once() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_sub public.subscriptions;
+  v_at timestamptz;
+  v_invoice public.invoices;
+begin
+  select s.* into strict v_sub from public.subscriptions s
+  where s.organization_id = new.organization_id and s.id = new.subscription_id for update;
+  v_at := app.charging_moment(v_sub);
+  update public.subscription_adjustments a set billed_at = v_at where a.id = new.id;
+  -- The lines are read as a bill's are, so that they can be computed anew.
+  v_invoice := app.draft_invoice(
+    v_sub, (app.now() at time zone 'Europe/Oslo')::date,
+    app.bill_lines(v_sub.organization_id, v_at, v_sub.time_zone), true, v_at);
+  if v_invoice.id is not null and to_regprocedure('pgqueuer.enqueue_job(text,bytea)') is not null then
+    execute 'select pgqueuer.enqueue_job($1, $2)' using 'invoice_deliver', convert_to(v_invoice.id::text, 'UTF8');
+  end if;
+  return null;
+exception when sqlstate 'AU000' then
+  -- No lawful invoice can be made now (an exchange rate, the buyer's number): the next bill asks for it, and says why not.
+  return null;
+end
+$$;
+comment on function app.charge_at_once() is
+  'Trigger: what a change asks for of a month that was billed becomes an invoice in the same transaction.';
+
+create or replace trigger subscription_adjustments_charge_at_once after insert on subscription_adjustments
+  for each row when (new.kind = 'charge' and new.reason <> 'late_usage' and new.billed_at is null and new.settled_at is null)
+  execute function app.charge_at_once();
+
 create or replace function app.credit_what_is_over(p_subscription public.subscriptions, p_at timestamptz) returns numeric
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -135,18 +189,23 @@ create or replace function app.record_billed_month(p_subscription public.subscri
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_from constant timestamptz := app.billing_moment(
+  v_from timestamptz := app.billing_moment(
     p_subscription.billing_anchor, p_subscription.months_billed - 1, p_subscription.time_zone);
+  v_to timestamptz := p_subscription.next_billing_at;
 begin
-  -- Before the first moment nothing was sold that could be counted.
+  -- Before the first moment nothing was sold that could be counted, unless it began anew and left a month unbilled.
   if p_subscription.months_billed = 0 then
-    return;
+    select m.period_start, m.period_end into v_from, v_to
+    from app.unbilled_month(p_subscription.id, p_subscription.next_billing_at) m;
+    if not found then
+      return;
+    end if;
   end if;
   insert into public.billed_months (
     subscription_id, billed_at, organization_id, period_start, billable, usage_amount, base_amount
   )
-  select p_subscription.id, p_subscription.next_billing_at, p_subscription.organization_id, v_from,
-    app.count_billable(p_subscription.organization_id, v_from, p_subscription.next_billing_at),
+  select p_subscription.id, v_to, p_subscription.organization_id, v_from,
+    app.count_billable(p_subscription.organization_id, v_from, v_to),
     coalesce(sum((l ->> 'amount')::numeric) filter (where l #> '{facts,usage}' is not null), 0),
     coalesce(sum((l ->> 'amount')::numeric), 0)
   from jsonb_array_elements(coalesce(p_lines, '[]')) l

@@ -258,6 +258,9 @@ begin
     if v_index > 0 then
       v_lines := array(select l from app.bill_usage(
         v_sub, app.billing_moment(v_terms.billing_anchor, v_index - 1, v_terms.time_zone), v_at) l);
+    else
+      -- The first bill of one that began anew before its last month was billed asks for that.
+      v_lines := array(select l from app.unbilled_month(v_sub.id, v_at) m, app.bill_usage(v_sub, m.period_start, m.period_end) l);
     end if;
     v_lines := v_lines || array(select l from app.bill_fee(v_sub, v_at) l);
   end if;

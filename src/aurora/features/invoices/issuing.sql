@@ -111,7 +111,8 @@ $$;
 comment on function app.bill_lines(uuid, timestamptz, text) is 'The lines of a bill as a document holds them; null when nothing is owed.';
 
 create or replace function app.draft_invoice(
-  p_subscription public.subscriptions, p_invoice_date date, p_lines jsonb, p_issue boolean default false
+  p_subscription public.subscriptions, p_invoice_date date, p_lines jsonb, p_issue boolean default false,
+  p_billed_at timestamptz default null
 ) returns public.invoices
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -121,9 +122,9 @@ begin
   end if;
   return app.insert_invoice(
     p_subscription.organization_id, p_lines, p_subscription.currency, p_invoice_date, p_subscription,
-    p_subscription.next_billing_at, p_issue => p_issue
+    coalesce(p_billed_at, p_subscription.next_billing_at), p_issue => p_issue
   );
 end
 $$;
-comment on function app.draft_invoice(public.subscriptions, date, jsonb, boolean) is
-  'The invoice of these lines for the subscription''s next billing moment, a draft or issued at once; null when nothing is owed.';
+comment on function app.draft_invoice(public.subscriptions, date, jsonb, boolean, timestamptz) is
+  'The invoice of these lines for a moment, the subscription''s next billing moment if none is named: a draft or issued at once; null when nothing is owed.';

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from aurora.core import clock
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, Connection, transaction
-from aurora.features.invoices import service
+from aurora.features.invoices import overdue, service
 from aurora.features.invoices.billing_run import DELIVER_JOB, run_billing
 from aurora.integrations.jobs import Cron, Job
 
@@ -38,6 +38,11 @@ async def mark_overdue(pool: Pool) -> int:
     return await _repeat(pool, service.mark_overdue)
 
 
+async def chase_overdue(pool: Pool) -> int:
+    """Remind of what is overdue, suspend who owes it, reactivate who paid; return how many."""
+    return await _repeat(pool, overdue.chase)
+
+
 async def _repeat(pool: Pool, step: Callable[[Connection], Awaitable[int]]) -> int:
     done = 0
     for _ in range(MAX_ROUNDS):
@@ -54,5 +59,6 @@ CRONS = (
     Cron("invoices_bill_today", "20 * * * *", bill_today),
     Cron("invoices_deliver_credit_notes", "*/5 * * * *", deliver_credit_notes),
     Cron("invoices_mark_overdue", "5 * * * *", mark_overdue),
+    Cron("invoices_chase_overdue", "*/5 * * * *", chase_overdue),
 )
 JOBS = (Job(DELIVER_JOB, deliver),)

@@ -359,3 +359,40 @@ class MonthsInvalid(Invalid):
     """So many months cannot be replayed."""
 
     code, title = "months_invalid", "So many months cannot be replayed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverduePolicy:
+    """What follows for invoices due from a day on; days are counted from the due date.
+
+    Attributes:
+        suspend_days: None where nobody is suspended.
+    """
+
+    valid_from: date
+    reminder_days: list[int]
+    suspend_days: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chased:
+    """How many reminders were sent, and organizations suspended and made active again."""
+
+    reminded: int
+    suspended: int
+    reactivated: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverdueInvoice:
+    """An invoice whose due date has passed; `amount_due` in major units with VAT."""
+
+    slug: str
+    invoice_number: str
+    due_date: date
+    days_late: int
+    amount_due: Decimal
+    currency: str
+    reminders: int
+    suspended: bool
+    exempt: bool

@@ -1,4 +1,4 @@
-"""HTTP door to previews: what a change would give back, ask for, and put on the next invoice."""
+"""HTTP door to previews: what a change would give back, ask for, and put on which document."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ router = APIRouter(tags=["subscriptions"])
 
 
 class PreviewOut(BaseModel):
-    """What a change does; `credit` and `charge` are without VAT, the totals with it."""
+    """What a change does; `credit` and `charge` are without VAT, the totals with it.
+
+    `credited_…` is what credit notes give back at once, `charged_…` what an invoice asks for at
+    once; the rest is the next invoice.
+    """
 
     model_config = ConfigDict(from_attributes=True)
     effective_at: datetime
@@ -31,6 +35,9 @@ class PreviewOut(BaseModel):
     credit: Decimal
     charge: Decimal
     credited_total: Decimal
+    credited_lines: list[LineOut]
+    charged_total: Decimal
+    charged_lines: list[LineOut]
     invoice_date: date
     lines: list[LineOut]
     subtotal: Decimal

@@ -84,6 +84,37 @@ select app.deliver_credit_notes(:limit);
 -- Marks invoices whose due date has passed; returns how many.
 select app.mark_overdue(:limit);
 
+-- name: chase_overdue -> Chased
+-- Reminds of overdue invoices, suspends who owes them, and reactivates who paid; returns how many.
+select reminded, suspended, reactivated from app.chase_overdue(:limit);
+
+-- name: insert_overdue_policy -> OverduePolicy
+-- Enters what follows for invoices due from a day on; entered again it is corrected.
+insert into overdue_policies as p (valid_from, reminder_days, suspend_days)
+values (:valid_from::date, :reminder_days::integer[], :suspend_days::integer)
+on conflict (valid_from) do update set reminder_days = excluded.reminder_days, suspend_days = excluded.suspend_days
+returning p.valid_from, p.reminder_days, p.suspend_days;
+
+-- name: list_overdue_policies_by_day -> OverduePolicy
+-- The policies, the newest first.
+select valid_from, reminder_days, suspend_days from overdue_policies order by valid_from desc limit :limit;
+
+-- name: exempt_organization
+-- Exempts an organization from reminders and suspension; without a reason that ends.
+select app.exempt_organization(:organization_id::uuid, :until::date, :reason::text);
+
+-- name: list_overdue_by_organization -> OverdueInvoice
+-- What is overdue, the longest first, with the steps that were taken and whether its organization is exempt.
+select o.slug, i.invoice_number, i.due_date, (app.now() at time zone 'Europe/Oslo')::date - i.due_date as days_late,
+  i.amount_due, i.currency,
+  (select count(*) from overdue_steps s where s.invoice_id = i.id and s.kind = 'reminder') as reminders,
+  exists (select from overdue_steps s where s.organization_id = i.organization_id and s.kind = 'suspension'
+    and s.ended_at is null) as suspended,
+  app.is_exempt(i.organization_id) as exempt
+from invoices i join organizations o on o.id = i.organization_id
+where i.status = 'overdue' and (:organization_id::uuid is null or i.organization_id = :organization_id::uuid)
+order by i.due_date, i.invoice_number limit :limit;
+
 -- name: find_legal_entity -> LegalEntity
 -- Who sells.
 select id, is_specimen, name, org_number, vat_registered, in_business_register, address, postal_code, city, country,

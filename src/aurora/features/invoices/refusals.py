@@ -94,6 +94,23 @@ class LateInterestRateInvalid(Invalid):
     )
 
 
+class OrganizationOverdue(Conflict):
+    """Only payment or an exemption ends a suspension for what is owed."""
+
+    code, title = "organization_overdue", "The organization is suspended for what it owes"
+
+
+class OverduePolicyInvalid(Invalid):
+    """Reminders come 1 to 365 days after the due date, and a suspension after the last of them."""
+
+    code, title = "overdue_policy_invalid", "The overdue policy makes no sense"
+    constraints = (
+        "overdue_policies_reminder_days_check",
+        "overdue_policies_suspend_days_check",
+        "overdue_exemptions_reason_check",
+    )
+
+
 class InvoiceLineInvalid(Invalid):
     """A line lacks a description, or has an impossible quantity or price."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from aurora.db.queries import (
+    T,
     execute,
     fetch_all,
     fetch_one,
@@ -46,26 +46,12 @@ QUERIES = load_queries(__package__)
 MAX_ALLOCATIONS_LISTED = 1_000
 
 
-async def bill_next(
-    conn: Connection | Turns,
-    *,
-    as_of: date,
-    organization_id: UUID | None,
-    except_ids: Collection[UUID],
-    deliver_job: str,
-    unfolded: bool,
-) -> BillingStep | None:
-    """Bill one subscription that is due and that no other runner holds; None: none is left."""
-    return await fetch_optional(
-        conn,
-        QUERIES["bill_next"],
-        BillingStep,
-        as_of=as_of,
-        organization_id=organization_id,
-        except_ids=list(except_ids),
-        deliver_job=deliver_job,
-        unfolded=unfolded,
-    )
+async def bill_next(conn: Connection | Turns, **fields: Any) -> BillingStep | None:
+    """Bill one subscription that is due and that no other runner holds; None: none is left.
+
+    The fields are those of the query.
+    """
+    return await fetch_optional(conn, QUERIES["bill_next"], BillingStep, **fields)
 
 
 async def draft_invoice(conn: Connection, subscription_id: UUID, *, as_of: date) -> UUID | None:
@@ -218,6 +204,16 @@ async def mark_overdue(conn: Connection, limit: int) -> int:
     """Mark invoices whose due date has passed; return how many."""
     marked: int = await fetch_value(conn, QUERIES["mark_overdue"], limit=limit)
     return marked
+
+
+async def ask_overdue(conn: Connection, query: str, kind: type[T], **fields: Any) -> list[T]:
+    """Run one of the queries about what is overdue; fields are those of the query."""
+    return await fetch_all(conn, QUERIES[query], kind, **fields)
+
+
+async def exempt_organization(conn: Connection, **fields: Any) -> None:
+    """Exempt an organization, or end that; fields are those of the query."""
+    await fetch_value(conn, QUERIES["exempt_organization"], **fields)
 
 
 async def find_legal_entity(conn: Connection, legal_entity_id: str) -> LegalEntity | None:

@@ -170,6 +170,7 @@ create index invoices_legal_entity_id_idx on invoices (legal_entity_id);
 create index invoices_seller_logo_idx on invoices (legal_entity_id, seller_logo_sha256) where seller_logo_sha256 is not null;
 create index invoices_buyer_logo_idx on invoices (organization_id, buyer_logo_sha256) where buyer_logo_sha256 is not null;
 create index invoices_due_date_idx on invoices (due_date) where status in ('issued', 'sent');
+create index invoices_overdue_idx on invoices (organization_id, due_date) where status = 'overdue';
 alter table invoices enable row level security;
 comment on table invoices is 'Sales documents. A draft has no number; an issued one is never changed and never deleted.';
 comment on column invoices.terms is
@@ -178,4 +179,4 @@ comment on column invoices.amount_credited is 'Of all credit notes that name thi
 comment on column invoices.amount_settled is 'Paid or set off: the sum of its allocations.';
 comment on column invoices.tax_amount_nok is 'VAT in NOK, which the law asks for in every currency (bokføringsforskriften § 5-1-1).';
 comment on column invoices.period_end is 'The last day of the period, inclusive, as it is printed.';
-comment on column invoices.billed_at is 'The billing moment: usage before it in arrears, the fee after it in advance.';
+comment on column invoices.billed_at is 'The billing moment: usage before it in arrears, the fee after it in advance. Of an invoice between two bills: when it was made.';

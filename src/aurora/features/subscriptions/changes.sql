@@ -143,7 +143,10 @@ begin
   v_line.billed_at := case when not v_billed then v_moment end;
 
   select * into strict v_period from app.fee_period(p_old, p_at);
-  if app.terms_fee(p_old) > 0 and (v_billed or (v_period.period_start < p_at and p_old.starts_at < p_at)) then
+  -- Before the bill of a month, what began at its moment was charged by nothing yet; what began later in it was.
+  if app.terms_fee(p_old) > 0
+    and (v_billed or (v_period.period_start < p_at and (p_old.starts_at < p_at or v_moment < p_at)))
+  then
     select * into strict v_paid from app.paid_price(p_subscription, p_old, p_at);
     v_line.id := gen_random_uuid(); v_line.kind := 'credit'; v_line.description := format('%s: unused days', p_old.plan_name);
     v_line.quantity := app.local_days(p_at, v_period.period_end, p_old.time_zone);
@@ -184,6 +187,7 @@ as $$
 declare
   v_old public.subscription_terms := app.terms_at(p_subscription.id, p_at);
   v_new public.subscription_terms := p_new;
+  v_lines public.subscription_adjustments[];
   v_period record;
   v_index integer;
 begin
@@ -204,8 +208,7 @@ begin
   v_new.is_adjusted := p_subscription.months_billed > v_index
     and p_at = app.billing_moment(v_old.billing_anchor, v_index, v_old.time_zone);
   delete from public.subscription_terms t where t.subscription_id = p_subscription.id and t.starts_at > p_at;
-  insert into public.subscription_adjustments
-  select l.* from app.change_lines(p_subscription, v_old, v_new, p_at, p_reason) l;
+  v_lines := array(select l from app.change_lines(p_subscription, v_old, v_new, p_at, p_reason) l);
   perform app.insert_terms(v_new);
   select * into strict v_period from app.fee_period(v_new, p_at);
   update public.subscriptions s set
@@ -216,6 +219,8 @@ begin
     features = v_new.features,
     current_period_start = greatest(v_period.period_start, p_at), current_period_end = v_period.period_end
   where s.id = p_subscription.id;
+  -- Last, for the documents made of them take their numbers, and whoever waits for the next one waits the least.
+  insert into public.subscription_adjustments select (l).* from unnest(v_lines) l;
 end
 $$;
 comment on function app.apply_terms(public.subscriptions, public.subscription_terms, timestamptz, text) is
@@ -323,9 +328,9 @@ begin
   end if;
   v_terms := app.terms_of(v_sub, v_at);
   v_terms.is_paused := true;
-  perform app.apply_terms(v_sub, v_terms, v_at, 'pause');
   update public.subscriptions s set status = 'paused' where s.id = v_sub.id;
   update public.organizations o set status = 'suspended' where o.id = p_organization_id and o.status = 'active';
+  perform app.apply_terms(v_sub, v_terms, v_at, 'pause');
   return v_at;
 end
 $$;
@@ -346,9 +351,9 @@ begin
   end if;
   v_terms := app.terms_of(v_sub, v_at);
   v_terms.is_paused := false;
-  perform app.apply_terms(v_sub, v_terms, v_at, 'resume');
   update public.subscriptions s set status = 'active' where s.id = v_sub.id;
   update public.organizations o set status = 'active' where o.id = p_organization_id and o.status = 'suspended';
+  perform app.apply_terms(v_sub, v_terms, v_at, 'resume');
   return v_at;
 end
 $$;

@@ -2,6 +2,7 @@
 
 revoke execute on function
   app.terms_of(public.subscriptions, timestamptz), app.terms_at(uuid, timestamptz),
+  app.insert_end(public.subscriptions, timestamptz), app.unbilled_month(uuid, timestamptz),
   app.insert_terms(public.subscription_terms), app.same_terms(jsonb, jsonb), app.keep_terms(),
   app.terms_months(public.subscription_terms), app.terms_fee(public.subscription_terms),
   app.moment_index(date, text, timestamptz), app.fee_period(public.subscription_terms, timestamptz),
@@ -19,6 +20,7 @@ revoke execute on function
 from public;
 grant execute on function
   app.terms_of(public.subscriptions, timestamptz), app.terms_at(uuid, timestamptz),
+  app.insert_end(public.subscriptions, timestamptz), app.unbilled_month(uuid, timestamptz),
   app.insert_terms(public.subscription_terms), app.same_terms(jsonb, jsonb),
   app.terms_months(public.subscription_terms), app.terms_fee(public.subscription_terms),
   app.moment_index(date, text, timestamptz), app.fee_period(public.subscription_terms, timestamptz),

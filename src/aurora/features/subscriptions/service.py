@@ -147,8 +147,8 @@ async def change_plan(
 ) -> datetime:
     """Move a subscription to a plan's present terms; return from when they hold.
 
-    What a change within the paid period gives back and asks for is recorded as adjustments, which
-    come with the next bill.
+    What a change within the paid period gives back and asks for is recorded as adjustments. Of a
+    month that was billed they become a credit note and an invoice at once, in this transaction.
 
     Args:
         conn: An open transaction.

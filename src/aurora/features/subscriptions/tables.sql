@@ -161,7 +161,7 @@ alter table subscription_adjustments enable row level security;
 comment on table subscription_adjustments is
   'What a change within a paid period gives back (credit) and asks for (charge); amounts are positive.';
 comment on column subscription_adjustments.billed_at is
-  'The billing moment whose bill holds it; null: the next one, unless a document of its own comes first.';
+  'The moment whose bill or invoice holds it; null: the next bill, unless a document of its own comes first.';
 comment on column subscription_adjustments.settled_at is 'When it became a credit note; it comes with no bill any more.';
 
 create table coupon_redemptions (

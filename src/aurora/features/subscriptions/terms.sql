@@ -59,6 +59,51 @@ as $$
 $$;
 comment on function app.same_terms(jsonb, jsonb) is 'Whether two rows (subscriptions or subscription_terms) say the same terms.';
 
+create or replace function app.insert_end(p_old public.subscriptions, p_begins timestamptz) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_made constant boolean := app.is_closing(p_old) or p_old.closed_at is not null;
+  v_end public.subscription_terms;
+begin
+  -- What was never billed (a trial) sold nothing that had to end.
+  if p_old.months_billed = 0 then
+    return;
+  end if;
+  -- At its last bill, which asked for no fee; or, where that bill was not made, when the month of it is over.
+  v_end := app.terms_of(p_old, least(p_begins, case when v_made
+    then app.billing_moment(p_old.billing_anchor, p_old.months_billed - 1, p_old.time_zone) else p_old.next_billing_at end));
+  v_end.is_paused := true;
+  v_end.is_adjusted := not v_made;
+  perform app.insert_terms(v_end);
+end
+$$;
+comment on function app.insert_end(public.subscriptions, timestamptz) is
+  'Keeps of an ended subscription that begins anew when nothing was sold any more, and (is_adjusted) that its last month is unbilled.';
+
+create or replace function app.unbilled_month(p_subscription_id uuid, p_at timestamptz)
+returns table (period_start timestamptz, period_end timestamptz)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_anchor constant date := (app.terms_at(p_subscription_id, p_at)).billing_anchor;
+  v_end public.subscription_terms;
+  v_index integer;
+begin
+  select t.* into v_end from public.subscription_terms t
+  where t.subscription_id = p_subscription_id and t.starts_at <= p_at and t.billing_anchor <> v_anchor
+  order by t.starts_at desc, t.id desc limit 1;
+  if v_end.is_paused and v_end.is_adjusted then
+    v_index := app.moment_index(v_end.billing_anchor, v_end.time_zone, v_end.starts_at - interval '1 microsecond');
+    period_start := app.billing_moment(v_end.billing_anchor, v_index, v_end.time_zone);
+    period_end := v_end.starts_at;
+    return next;
+  end if;
+end
+$$;
+comment on function app.unbilled_month(uuid, timestamptz) is
+  'The month that a subscription, begun anew at a moment, left unbilled when it ended; no row where there is none.';
+
 create or replace function app.keep_terms() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -79,6 +124,7 @@ begin
   if v_terms.id is null or v_terms.billing_anchor <> new.billing_anchor then
     -- It begins anew; what had been meant for later is gone with the old one.
     delete from public.subscription_terms t where t.subscription_id = new.id and t.starts_at >= v_begins;
+    perform app.insert_end(old, v_begins);
     perform app.insert_terms(app.terms_of(new, v_begins));
   else
     -- Somebody corrects the row by hand: the terms that run say the same from their beginning.
