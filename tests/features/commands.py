@@ -22,7 +22,7 @@ Said = tuple[int, Any]
 def aurora(database: str) -> Callable[..., Said]:
     """Run a command: its exit code, and what it said, parsed where --json was asked for."""
     if not command_line.app.registered_groups:
-        command_line._add_groups()
+        command_line.add_commands()
     dsn = make_conninfo(database, user=LOGIN_ROLE)
 
     def said(*arguments: str, stdin: str | None = None) -> Said:

@@ -163,7 +163,7 @@ def test_every_route_stands_in_the_reference() -> None:
 
 
 def test_every_command_option_and_argument_has_a_word_of_help() -> None:
-    command_line._add_groups()
+    command_line.add_commands()
     expect_none(list(unexplained(typer.main.get_command(command_line.app))))
     mute = typer.Typer()
     mute.command("show")(lambda number: number)
@@ -175,7 +175,7 @@ def test_every_command_option_and_argument_has_a_word_of_help() -> None:
 
 
 def test_every_command_and_option_stands_in_the_reference() -> None:
-    command_line._add_groups()
+    command_line.add_commands()
     actual = dict(commands(typer.main.get_command(command_line.app)))
     assert len(actual) >= FLOORS["commands"]
     expect_none(missing_commands(actual, text_of(CLI)))

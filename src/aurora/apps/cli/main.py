@@ -5,7 +5,8 @@ from __future__ import annotations
 import getpass
 import os
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -113,10 +114,44 @@ def _terminal(settings: Settings) -> Terminal:
     return Terminal(connect=connect)
 
 
-def _add_groups() -> None:
-    rooms = {room.name: room for room in house.rooms()}
+def add_commands(arguments: Sequence[str] = ()) -> None:
+    """Add the commands that a command line can mean: those of the group that it names, or all.
+
+    A command asks its own room and few others; importing and describing all of them takes as long
+    as everything else that a command does.
+    """
     operating.add_to(app)
-    for name, (room, offered) in GROUPS.items():
+    app.add_typer(schema.supabase, name="supabase")
+    word = _first_word(arguments)
+    if word in GROUPS:
+        _add_groups({word: GROUPS[word]})
+    elif word is None or word not in _names(app):
+        _add_groups(GROUPS)
+
+
+def _first_word(arguments: Iterable[str]) -> str | None:
+    """Return the command or the group that a command line begins with, after its options."""
+    rest = iter(arguments)
+    for each in rest:
+        if each == "--database-url":
+            next(rest, None)
+        elif not each.startswith("-"):
+            return each
+    return None
+
+
+def _names(of: typer.Typer) -> set[str]:
+    commands = {
+        command.name or command.callback.__name__.replace("_", "-")
+        for command in of.registered_commands
+        if command.callback is not None
+    }
+    return commands | {group.name for group in of.registered_groups if group.name is not None}
+
+
+def _add_groups(wanted: Mapping[str, tuple[str, str]]) -> None:
+    rooms = {room.name: room for room in house.rooms()}
+    for name, (room, offered) in wanted.items():
         group = rooms[room].offered("commands", offered)
         for _, other, door in (each for each in ADDED if each[0] == name):
             more = rooms[other].offered(door, name)
@@ -125,12 +160,11 @@ def _add_groups() -> None:
                 command for command in more.registered_commands if command.callback not in known
             ]
         app.add_typer(group, name=name)
-    app.add_typer(schema.supabase, name="supabase")
 
 
 def main() -> None:
     """Run the command line."""
-    _add_groups()
+    add_commands(sys.argv[1:])
     app()
 
 
