@@ -247,7 +247,7 @@ async def fetch_one(
 
 
 async def fetch_optional(
-    connection: psycopg.AsyncConnection[Any] | Turns, query: Query, model: type[T], /, **params: Any
+    connection: psycopg.AsyncConnection[Any], query: Query, model: type[T], /, **params: Any
 ) -> T | None:
     """Return the row as a `model`, or None when there is none.
 
@@ -261,7 +261,7 @@ async def fetch_optional(
 
 
 async def fetch_value(
-    connection: psycopg.AsyncConnection[Any] | Turns, query: Query, /, **params: Any
+    connection: psycopg.AsyncConnection[Any], query: Query, /, **params: Any
 ) -> Any:
     """Return the only column of the row, or None when there is no row.
 
@@ -279,6 +279,23 @@ async def fetch_value(
         return row[0]
 
 
+async def fetch_in_turn(
+    turns: Turns, query: Query, model: type[T], /, *, times: int, **params: Any
+) -> list[T]:
+    """Run a query so many times, each committed by itself; return all rows as `model`s.
+
+    Raises:
+        psycopg.Error: One was refused; those before it are committed.
+    """
+    _check_model(query, model)
+    _check_parameters(query, params)
+    try:
+        return [model(**row) for row in await turns.run(query.text, params, times=times)]
+    except (psycopg.Error, TypeError) as error:
+        error.add_note(f"in {query}")
+        raise
+
+
 async def execute(connection: psycopg.AsyncConnection[Any], query: Query, /, **params: Any) -> int:
     """Run a query for its effect and return the number of rows it touched."""
     async with _run(connection, query, params, tuple_row) as cursor:
@@ -287,14 +304,13 @@ async def execute(connection: psycopg.AsyncConnection[Any], query: Query, /, **p
 
 @asynccontextmanager
 async def _run(
-    connection: psycopg.AsyncConnection[Any] | Turns,
+    connection: psycopg.AsyncConnection[Any],
     query: Query,
     params: dict[str, Any],
     factory: Any,
 ) -> AsyncIterator[psycopg.AsyncCursor[Any]]:
     """Run a query and lend its cursor; whatever goes wrong names the query."""
-    if params.keys() != set(query.parameters):
-        raise TypeError(f"{query} takes {sorted(query.parameters)}, not {sorted(params)}")
+    _check_parameters(query, params)
     try:
         async with connection.cursor(row_factory=factory) as cursor:
             # An empty mapping too: without one psycopg would leave the doubled % as they are.
@@ -303,6 +319,11 @@ async def _run(
     except (psycopg.Error, TypeError) as error:
         error.add_note(f"in {query}")
         raise
+
+
+def _check_parameters(query: Query, params: Mapping[str, Any]) -> None:
+    if params.keys() != set(query.parameters):
+        raise TypeError(f"{query} takes {sorted(query.parameters)}, not {sorted(params)}")
 
 
 def _check_model(query: Query, model: type[object]) -> None:

@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Self, get_args
+from typing import Any, Final, Literal, get_args
 from uuid import UUID
 
 import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
+from psycopg.rows import dict_row
 
 from aurora.db.errors import translate
 from aurora.db.pool import Connection, Pool
@@ -200,41 +201,43 @@ class Turns:
     """A connection on which every statement is a transaction of its own; see below."""
 
     def __init__(self, connection: Connection, opening: str) -> None:
-        self._connection = connection
-        self._opening = opening
-        self._is_open = False
+        self._connection, self._opening = connection, opening
 
-    def cursor(self, *, row_factory: Any) -> psycopg.AsyncCursor[Any]:
-        """Return a cursor whose `execute` commits what is open and begins anew."""
-        return _TurnCursor(self._connection, self, row_factory=row_factory)
+    async def run(
+        self, statement: str, params: Mapping[str, Any], *, times: int = 1
+    ) -> list[dict[str, Any]]:
+        """Run a statement so many times, and return all rows once all of them are committed.
 
-    def begin(self) -> str:
-        """Return what goes before the statement in its message."""
-        ends, self._is_open = ("commit; " if self._is_open else ""), True
-        return f"{ends}{self._opening}; "
+        Args:
+            statement: One statement, with psycopg's placeholders.
+            params: The same for each time.
+            times: How many transactions.
 
-
-class _TurnCursor(psycopg.AsyncClientCursor[Any]):
-    def __init__(self, connection: Connection, turns: Turns, *, row_factory: Any) -> None:
-        super().__init__(connection, row_factory=row_factory)
-        self._turns = turns
-
-    async def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
-        await super().execute((self._turns.begin() + query).encode(), params, **options)
-        while self.nextset():
-            pass
-        return self
+        Raises:
+            psycopg.Error: One was refused: those before it are committed, none comes after it.
+        """
+        one = f"{self._opening}; {statement}; commit; "
+        rows: list[dict[str, Any]] = []
+        async with psycopg.AsyncClientCursor(self._connection, row_factory=dict_row) as cursor:
+            await cursor.execute((one * times).encode(), params)
+            last: list[dict[str, Any]] = []
+            while True:
+                # What came right before a commit is the statement's own answer.
+                if cursor.statusmessage == "COMMIT":
+                    rows += last
+                last = await cursor.fetchall() if cursor.description else []
+                if not cursor.nextset():
+                    return rows
 
 
 @asynccontextmanager
 async def transactions_in_turn(
     pool: Pool, acting_as: Actor, *, statement_timeout_ms: int = STATEMENT_TIMEOUT_MS
 ) -> AsyncIterator[Turns]:
-    """Borrow a connection for many transactions of one statement each, in one round trip each.
+    """Borrow a connection for many transactions of one statement each, several in a round trip.
 
-    The commit of the one before, the opening, and the statement travel in one message, which costs
-    a third of three. The rows of a statement are there before it is committed; the last one is
-    committed at the end of the block, or rolled back on any exception.
+    The opening, the statement, and the commit travel in one message, and so may the next ones: what
+    a transaction holds is let go without waiting for whoever asked.
 
     Args:
         pool: Where the connection comes from and returns to, clean.
@@ -251,8 +254,6 @@ async def transactions_in_turn(
             try:
                 # Parameters are bound in the message: psycopg looks for placeholders in all of it.
                 yield Turns(connection, opening.replace("%", "%%"))
-                if connection.pgconn.transaction_status != TransactionStatus.IDLE:
-                    await _commit(connection)
             except BaseException:
                 await _abandon(connection)
                 raise

@@ -179,25 +179,31 @@ async def replace_counter(dsn: str, by: str, *, declares: str = "") -> None:
     )
 
 
-@pytest.mark.parametrize("killed_at", [1, 2, 7])
+# The delivery is enqueued when all else is done: what is missing then is the commit.
+KILLED = """
+create sequence public.deliveries;
+create function public.kill() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if nextval('public.deliveries') = %s then
+    perform pg_terminate_backend(pg_backend_pid());
+  end if;
+  return new;
+end
+$$;
+create trigger kill before insert on pgqueuer.pgqueuer for each row execute function public.kill();
+"""
+
+
+@pytest.mark.parametrize("killed_at", [1, 2, 7, 12])
 async def test_a_run_killed_inside_a_transaction_is_finished_by_the_next(
     killed_at: int, queue: str, pool: Pool, customers: list[Subscription]
 ) -> None:
-    billed = 0
-
-    def kill() -> None:
-        nonlocal billed
-        billed += 1
-        if billed == killed_at:
-            # A draft was made and numbered; what is missing is the commit.
-            with psycopg.connect(queue, autocommit=True) as owner:
-                owner.execute(
-                    "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
-                    "where application_name = 'tests' and datname = current_database()"
-                )
-
+    await owner_runs(queue, KILLED % killed_at)
     with pytest.raises(Unavailable):
-        await run_billing(pool, as_of=today(), on_billed=kill)
+        await run_billing(pool, as_of=today())
+    # Those before it in the same message are committed, and none after it was begun.
     assert len(await rows(pool, "select 1 from invoices")) == killed_at - 1
     await run_billing(pool, as_of=today())
     await check_the_books(pool, customers)

@@ -13,6 +13,7 @@ from aurora.db.queries import (
     T,
     execute,
     fetch_all,
+    fetch_in_turn,
     fetch_one,
     fetch_optional,
     fetch_value,
@@ -46,12 +47,17 @@ QUERIES = load_queries(__package__)
 MAX_ALLOCATIONS_LISTED = 1_000
 
 
-async def bill_next(conn: Connection | Turns, **fields: Any) -> BillingStep | None:
+async def bill_next(conn: Connection, **fields: Any) -> BillingStep | None:
     """Bill one subscription that is due and that no other runner holds; None: none is left.
 
     The fields are those of the query.
     """
     return await fetch_optional(conn, QUERIES["bill_next"], BillingStep, **fields)
+
+
+async def bill_in_turn(turns: Turns, *, times: int, **fields: Any) -> list[BillingStep]:
+    """Do the same so many times, each in a transaction of its own; fewer steps: none is left."""
+    return await fetch_in_turn(turns, QUERIES["bill_next"], BillingStep, times=times, **fields)
 
 
 async def draft_invoice(conn: Connection, subscription_id: UUID, *, as_of: date) -> UUID | None:
