@@ -157,6 +157,16 @@ async def test_stopping_stores_what_was_taken_and_takes_no_more(
     assert set((await books(pool, hotel.id)).values()) == {30}
 
 
+async def test_singles_that_wait_are_bounded(
+    ingest: GroupCommit, hotel: Hotel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_SINGLES", 3)
+    under_way = [ingest.begin(event, hotel.sender) for _, event in decoded(events(5))]
+    assert [each is None for each in under_way] == [False, False, False, True, True]
+    await asyncio.gather(*[each for each in under_way if each is not None])
+    assert len(await singly(ingest, hotel, *events(5))) == 3
+
+
 async def begun_beside(
     hotel: Hotel, ingest: GroupCommit, monkeypatch: pytest.MonkeyPatch, under_way: int, behind: int
 ) -> bool:

@@ -41,6 +41,9 @@ other fills."""
 
 MAX_GROUP_EVENTS: Final = 10_000
 MAX_WAITING_EVENTS: Final = 60_000
+MAX_SINGLES: Final = 4_096
+"""Of at most 16 KiB each, so together as much as the bodies that a hot route may hold."""
+
 GATHER_S: Final = 0.002
 FULL_EVENTS: Final = 500
 """So many are worth a transaction of their own beside another: their work outweighs the commit's.
@@ -90,6 +93,7 @@ class GroupCommit:
         self._queued = 0
         self._held = 0
         self._under_way = 0
+        self._singles = 0
         self._small_groups = 0
         self._crowd = 0
         self._touched: dict[UUID, float] = {}
@@ -116,8 +120,10 @@ class GroupCommit:
 
     def begin(self, event: UsageEvent, sender: Sender) -> asyncio.Future[Receipt] | None:
         """Do the same for a single event without a task; None where it may not be taken now."""
-        if self._closing or self._held >= MAX_WAITING_EVENTS:
+        is_room = self._singles < MAX_SINGLES and self._held < MAX_WAITING_EVENTS
+        if self._closing or not is_room:
             return None
+        self._singles += 1
         single = Single(event, sender, asyncio.get_running_loop().create_future())
         self._enter(1)
         single.done.add_done_callback(self._leave_alone)
@@ -167,6 +173,7 @@ class GroupCommit:
             self._wake.set()
 
     def _leave_alone(self, _done: asyncio.Future[Receipt]) -> None:
+        self._singles -= 1
         self._leave(1)
 
     def _put(self, waiting: Staged | Single) -> None:
