@@ -14,7 +14,7 @@ test: ## check, then every test in a real PostgreSQL and a real browser [ARGS="-
 	@scripts/debian-packages
 	@scripts/supabase-cli
 	@$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 3 $(ARGS) # three: journeys wait more than they work
 
 check: .venv/dev.stamp ## the fast half of test: style, types, floors, house rules, and SQL
 	$(BIN)/ruff check

@@ -34,6 +34,8 @@ async def test_every_column_is_recorded_ignored_or_withheld_on_purpose(connectio
             *("id", "metadata"),
             *("email", "phone", "address", "billing_email", "invoice_reference"),
         },
+        "overdue_exemptions": {"id"},
+        "overdue_policies": {"id"},
         "payments": {"id"},
         "plans": {"id"},
         "service_tokens": {"id", "token_hash", "token_prefix"},
