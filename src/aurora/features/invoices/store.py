@@ -48,10 +48,7 @@ MAX_ALLOCATIONS_LISTED = 1_000
 
 
 async def bill_next(conn: Connection, **fields: Any) -> BillingStep | None:
-    """Bill one subscription that is due and that no other runner holds; None: none is left.
-
-    The fields are those of the query.
-    """
+    """Bill one that is due and that no other runner holds, by the fields of the query."""
     return await fetch_optional(conn, QUERIES["bill_next"], BillingStep, **fields)
 
 
