@@ -1,7 +1,7 @@
 """What waits for the next commit: the batch of a request, or single events of one sender together.
 
 A single event costs a batch's staging if it is staged where it is parsed. Those of one sender are
-staged together when their transaction begins, in one loop, at a third of that.
+staged together when their transaction begins, in one loop, at half of that (22 and 10 µs).
 """
 
 from __future__ import annotations
