@@ -92,7 +92,7 @@ async def test_a_message_that_is_one_transaction_would_be_caught(
     async def in_one(
         self: Turns, statement: str, params: Mapping[str, Any], *, times: int = 1
     ) -> list[dict[str, Any]]:
-        message = f"{self._opening}; {f'{statement}; ' * times} commit"
+        message = f"{'; '.join(self._opening)}; {f'{statement}; ' * times} commit"
         async with psycopg.AsyncClientCursor(self._connection) as cursor:
             await cursor.execute(message.encode(), params)
         return []

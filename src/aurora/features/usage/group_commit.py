@@ -22,7 +22,7 @@ import structlog
 from aurora.core.errors import AuroraError, Unavailable
 from aurora.db.errors import DatabaseBusy
 from aurora.db.pool import Pool, open_pool
-from aurora.db.transaction import PLATFORM, transaction
+from aurora.db.transaction import PLATFORM, transaction, transactions_in_turn
 from aurora.features.usage import service
 from aurora.features.usage.groups import Crowd, Single, Staged
 from aurora.features.usage.model import (
@@ -317,12 +317,10 @@ class GroupCommit:
     ) -> Mapping[bytes, bytes]:
         for attempt in range(1, BUSY_ATTEMPTS + 1):
             try:
-                async with transaction(
+                async with transactions_in_turn(
                     self._writers, PLATFORM, statement_timeout_ms=STATEMENT_TIMEOUT_MS
-                ) as conn:
-                    outcome = await service.store_rows(conn, rows)
-                    if keys:
-                        await service.touch_api_keys(conn, keys)
+                ) as turns:
+                    outcome = await service.store_rows_together(turns, rows, keys)
             except DatabaseBusy:
                 # A deadlock or a timeout: PostgreSQL has rolled it back for certain.
                 if attempt == BUSY_ATTEMPTS:

@@ -23,11 +23,11 @@ from aurora.features.usage.model import (
 from aurora.features.usage.packing import (
     HALF,
     ZERO,
+    Pieces,
     Unstorable,
     content_of,
     digest_of,
     microseconds,
-    pack_prefix,
     pack_uuid,
     row_of,
 )
@@ -65,19 +65,19 @@ class Sender:
 
 
 class Row(NamedTuple):
-    """A row for COPY, and by what its sender is told of it: its place in the batch, and its id."""
+    """A row by its columns, and by what its sender is told of it: its place there, and its id."""
 
     number: int
     event_id: str
     digest: bytes
-    data: bytes
+    data: Pieces
 
 
 class _Owner(NamedTuple):
     """What the events of one key have in common."""
 
     organization: bytes
-    prefix: bytes
+    packed: bytes
     key: bytes
     bills: bool
 
@@ -203,7 +203,7 @@ class Staging:
             index,
             event.id,
             digest,
-            row_of(owner.prefix, identity, digest, content, is_billable=bills),
+            row_of(owner.packed, identity, digest, content, is_billable=bills),
         )
         place = owner.organization + identity
         if self.rows.setdefault(place, row) is not row:
@@ -224,12 +224,12 @@ class Staging:
         event: UsageEvent,
         owner: _Owner,
         identity: bytes,
-        content: bytes,
+        content: Pieces,
         *,
         is_timely: bool,
     ) -> None:
         reverses = None if event.reverses is None else event_key(event.source, event.reverses)
-        digest = digest_of(content + (reverses or b""))
+        digest = digest_of((*content, reverses or b""))
         event.api_key_id = event.api_key_id or self.sender.key_id
         place = owner.organization + identity
         aside = Aside(index, UUID(bytes=owner.organization), identity, digest, event, reverses)
@@ -283,7 +283,7 @@ class Staging:
             self._keys.add(key_id)
         return _Owner(
             organization_id.bytes,
-            pack_prefix(organization_id),
+            pack_uuid(organization_id),
             pack_uuid(key_id),
             key is not None and key.environment == "production",
         )
