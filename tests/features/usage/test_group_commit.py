@@ -106,8 +106,8 @@ async def test_a_full_group_waits_for_nobody(
     ingest._crowd = 20
     # Whoever waits for the nineteen others is not answered in time.
     async with asyncio.timeout(20):
-        receipt = await ingest.record(decoded(events(module.FULL_EVENTS)), hotel.sender)
-    assert receipt.accepted == module.FULL_EVENTS
+        receipt = await ingest.record(decoded(events(module.LARGE_EVENTS)), hotel.sender)
+    assert receipt.accepted == module.LARGE_EVENTS
 
 
 async def test_large_batches_are_staged_one_after_the_other_and_keep_no_small_one_waiting(

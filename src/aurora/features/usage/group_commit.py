@@ -45,9 +45,12 @@ MAX_SINGLES: Final = 4_096
 """Of at most 16 KiB each, so together as much as the bodies that a hot route may hold."""
 
 GATHER_S: Final = 0.002
-FULL_EVENTS: Final = 500
-"""So many are worth a transaction of their own beside another: their work outweighs the commit's.
-Fewer wait for a small one under way, because each group costs as much as sixty events."""
+FULL_EVENTS: Final = 64
+"""So many are worth a transaction of their own beside a small one under way, and fewer wait for it:
+each group costs as much as forty events. While the one is stored the next is read and staged."""
+
+LARGE_EVENTS: Final = 500
+"""So many keep nobody waiting: their own work outweighs what a small group beside them costs."""
 
 SLICE_EVENTS: Final = 100
 """A millisecond's work: an answer of PostgreSQL that came meanwhile waits no longer than that."""
@@ -204,8 +207,7 @@ class GroupCommit:
                 if len(self._queue) < self._crowd and not self._is_full() and not self._closing:
                     # Those who were answered together will soon be back together.
                     await asyncio.sleep(GATHER_S)
-                if self._is_full():
-                    # Whoever comes meanwhile need not wait for so much.
+                if self._queued >= LARGE_EVENTS:
                     self._small_groups, is_small = self._small_groups - 1, False
                 group = self._take()
                 if group:

@@ -164,6 +164,17 @@ def pack_address(text: str) -> bytes:
     return _INET6 + packed
 
 
+class _Numbers(dict[int, bytes]):
+    """Packed integers, of which the usual are few: bounded in size."""
+
+    def __missing__(self, number: int) -> bytes:
+        packed = _INTEGER.pack(4, number)
+        if number <= MAX_REMEMBERED:
+            self[number] = packed
+        return packed
+
+
+_numbers = _Numbers()
 _texts = _Remembered(pack_text)
 _agents = _Remembered(pack_text)
 _methods = _Remembered(_pack_method)
@@ -182,13 +193,14 @@ def microseconds(moment: datetime) -> int:
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
-def content_of(event: UsageEvent, at_us: int, key: bytes) -> Pieces:
+def content_of(event: UsageEvent, at_us: int, key: bytes, event_id: bytes) -> Pieces:
     """Return the columns of an event from `timestamps` on: what its sender said of it.
 
     Args:
         event: An event whose fields have the right types.
         at_us: `microseconds()` of its timestamp.
         key: `pack_uuid()` of its API key.
+        event_id: `pack_text()` of its id.
 
     Raises:
         Unstorable: A field breaks a rule that its type does not hold.
@@ -196,14 +208,14 @@ def content_of(event: UsageEvent, at_us: int, key: bytes) -> Pieces:
     took_ms = event.response_time_ms
     return (
         _MOMENT.pack(8, at_us),
-        _INTEGER.pack(4, event.status_code),
+        _numbers[event.status_code],
         _TRUE if event.cached else _FALSE,
         _TRUE if event.widget_impression else _FALSE,
         key,
-        pack_text(event.id),
+        event_id,
         _texts[event.endpoint],
         _methods[event.method],
-        NULL if took_ms is None else _INTEGER.pack(4, took_ms),
+        NULL if took_ms is None else _numbers[took_ms],
         _texts[event.widget_type],
         _texts[event.origin],
         _agents[event.user_agent],
@@ -219,7 +231,11 @@ def digest_of(content: Iterable[bytes]) -> bytes:
 
 
 def row_of(
-    organization: bytes, identity: bytes, digest: bytes, content: Pieces, *, is_billable: bool
+    organization: bytes,
+    identity: bytes,
+    digest: bytes,
+    is_billable: bool,
+    content: Pieces,
 ) -> Pieces:
     """Return a row in the order of `COLUMNS`; the organization with its length in front."""
     billable = _TRUE if is_billable else _FALSE
@@ -261,7 +277,7 @@ def unpack_counted(rows: PGresult) -> list[CountedEvent]:
 def check_event(event: UsageEvent) -> str | None:
     """Return what is wrong with an event that has the right types, or None."""
     try:
-        content_of(event, 0, NULL)
+        content_of(event, 0, NULL, pack_text(event.id))
         if event.source is not None:
             _texts[event.source]
     except Unstorable as wrong:

@@ -21,13 +21,12 @@ from aurora.features.usage.model import (
     UsageEvent,
 )
 from aurora.features.usage.packing import (
-    HALF,
-    ZERO,
     Pieces,
     Unstorable,
     content_of,
     digest_of,
     microseconds,
+    pack_text,
     pack_uuid,
     row_of,
 )
@@ -185,11 +184,13 @@ class Staging:
         if not isinstance(owner, _Owner):
             self.rejected.append(Rejection(index, *owner))
             return
+        organization, packed, key, bills = owner
         try:
+            event_id = pack_text(event.id)
             # The owner's key and not the event's: whether it was named or followed is no other
             # content.
-            content = content_of(event, at_us, owner.key)
-            identity = event_key(event.source, event.id)
+            content = content_of(event, at_us, key, event_id)
+            identity = identity_of(event.source, event_id)
         except Unstorable as wrong:
             self.rejected.append(Rejection(index, "event_invalid", str(wrong)))
             return
@@ -197,15 +198,10 @@ class Staging:
             self._set_aside(index, event, owner, identity, content, is_timely=is_timely)
             return
         # Billable: a production key, an impression, a successful status (design.md, section 6).
-        bills = owner.bills and event.widget_impression and 200 <= event.status_code < 400  # noqa: PLR2004
+        bills = bills and event.widget_impression and 200 <= event.status_code < 400  # noqa: PLR2004
         digest = digest_of(content)
-        row = Row(
-            index,
-            event.id,
-            digest,
-            row_of(owner.packed, identity, digest, content, is_billable=bills),
-        )
-        place = owner.organization + identity
+        row = Row(index, event.id, digest, row_of(packed, identity, digest, bills, content))
+        place = organization + identity
         if self.rows.setdefault(place, row) is not row:
             self._repeats.append((place, row))
             return
@@ -337,10 +333,17 @@ def event_key(source: str | None, event_id: str) -> bytes:
     Raises:
         Unstorable: A text does hold one.
     """
-    joined = f"{source or ''}\0{event_id}"
-    if joined.count("\0") > 1:
-        raise Unstorable(ZERO)
-    try:
-        return hashlib.sha256(joined.encode()).digest()[:16]
-    except UnicodeEncodeError:
-        raise Unstorable(HALF) from None
+    return identity_of(source, pack_text(event_id))
+
+
+def identity_of(source: str | None, event_id: bytes) -> bytes:
+    """Return the same by the packed id.
+
+    Raises:
+        Unstorable: The source cannot be written.
+    """
+    # Of text that was packed no byte is zero, but perhaps of its length, which stands before it.
+    joined = b"\0" + event_id[4:]
+    if source:
+        joined = pack_text(source)[4:] + joined
+    return hashlib.sha256(joined).digest()[:16]
