@@ -561,7 +561,7 @@ declare
   -- Once and not for every row: that took a quarter of the statement's time.
   v_today constant date := (app.now() at time zone 'UTC')::date;
   -- Empty where all are kept.
-  v_kept boolean[] := '{}';
+  v_kept boolean[] := array[]::boolean[];
   v_lost integer[];
   v_digests bigint[];
 begin
