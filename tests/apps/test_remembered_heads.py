@@ -143,11 +143,7 @@ async def test_a_connection_that_is_idle_for_too_long_is_closed_after_a_remember
 
 def verdict(**changes: Any) -> Verdict:
     """Return a verdict on a key that is valid."""
-    fields: dict[str, Any] = {
-        "organization_id": uuid4(),
-        "key_id": uuid4(),
-        "scopes": ("usage:write",),
-    }
+    fields: dict[str, Any] = {"organization_id": uuid4(), "key_id": uuid4(), "scopes": ("a",)}
     return Verdict(valid=True, code="VALID", **(fields | changes))
 
 

@@ -8,7 +8,7 @@ the rest: https://www.postgresql.org/docs/current/libpq-pipeline-mode.html
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import psycopg
@@ -44,14 +44,15 @@ class _PackedDumper(Dumper):
 psycopg.adapters.register_dumper(Packed, _PackedDumper)
 
 
-async def exchange(pgconn: PGconn, statements: Sequence[PackedStatement]) -> list[PGresult]:
+async def exchange(pgconn: PGconn, statements: Iterable[PackedStatement]) -> list[PGresult]:
     """Send statements in one message, and return what each said, its rows in binary form.
 
     Whoever is interrupted meanwhile must close the connection.
 
     Args:
         pgconn: Of a connection that does nothing else meanwhile.
-        statements: After the first that is refused none is run.
+        statements: After the first that is refused none is run. Each is made when those before it
+            have left, and may be run by then.
 
     Raises:
         psycopg.Error: One was refused, or the connection was lost.
@@ -64,13 +65,12 @@ async def exchange(pgconn: PGconn, statements: Sequence[PackedStatement]) -> lis
             param_formats=[Format.BINARY] * len(each.params),
             result_format=Format.BINARY,
         )
+        # What waits to be sent is held a second time, so it is not much.
+        await _flush(pgconn)
     pgconn.pipeline_sync()
+    await _flush(pgconn)
     results: list[PGresult] = []
     refused: PGresult | None = None
-    while pgconn.flush():
-        # It may say something before it has heard everything, and wait until that is read.
-        await _ready(pgconn, is_sending=True)
-        pgconn.consume_input()
     while True:
         while pgconn.is_busy():
             await _ready(pgconn)
@@ -90,6 +90,13 @@ async def exchange(pgconn: PGconn, statements: Sequence[PackedStatement]) -> lis
     if refused is not None:
         raise error_from_result(refused)
     return results
+
+
+async def _flush(pgconn: PGconn) -> None:
+    while pgconn.flush():
+        # It may say something before it has heard everything, and wait until that is read.
+        await _ready(pgconn, is_sending=True)
+        pgconn.consume_input()
 
 
 async def _ready(pgconn: PGconn, *, is_sending: bool = False) -> None:

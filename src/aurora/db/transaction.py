@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final, Literal, get_args
 from uuid import UUID
 
@@ -234,14 +235,14 @@ class Turns:
                 if not cursor.nextset():
                     return rows
 
-    async def run_together(self, statements: Sequence[PackedStatement]) -> list[PGresult]:
+    async def run_together(self, statements: Iterable[PackedStatement]) -> list[PGresult]:
         """Run statements in one transaction, and return what each said once it is committed.
 
         Raises:
             psycopg.Error: One was refused, and so were all.
         """
         opening = [PackedStatement(each) for each in self._opening]
-        message = [*opening, *statements, PackedStatement("commit")]
+        message = chain(opening, statements, [PackedStatement("commit")])
         return (await exchange(self._connection.pgconn, message))[len(opening) : -1]
 
 

@@ -29,7 +29,7 @@ MAX_HEADER_BYTES: Final = 64 * 1024
 SMALL_BODY_BYTES: Final = 16 * 1024
 """No connection buffers less, so these bodies need no budget of their own."""
 MAX_LENGTH_DIGITS: Final = 5
-MAX_HEADS: Final = 4_096
+MAX_HEADS: Final = 1_024
 MAX_HEAD_BYTES: Final = 2_048
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,100}", re.ASCII)
 # Of every answer of a hot route; what is nobody's business to keep is never stored.

@@ -103,9 +103,9 @@ async def post_events(request: HotRequest) -> bytes:
     batch = decode_body(request.body, request.headers)
     ingest: GroupCommit = request.state.ingest
     sender = Sender(organization_id=who.organization_id, key_id=who.key_id)
+    named = {event.organization_id for _, event in batch.events} | {who.organization_id}
     receipt = await ingest.record(batch.events, sender)
     # Quotas are looked at as soon as what counts to them is committed.
-    named = {event.organization_id for _, event in batch.events} | {who.organization_id}
     request.state.usage_committed(named - {None})
     return _encoder.encode(_with_rejected(receipt, batch))
 

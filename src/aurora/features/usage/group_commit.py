@@ -103,8 +103,12 @@ class GroupCommit:
         self._alone: set[asyncio.Task[None]] = set()
         self._lanes = [asyncio.create_task(self._lane()) for _ in range(lanes)]
 
-    async def record(self, events: Sequence[tuple[int, UsageEvent]], sender: Sender) -> Receipt:
+    async def record(self, events: list[tuple[int, UsageEvent]], sender: Sender) -> Receipt:
         """Store and count events, each once, and return after the commit.
+
+        Args:
+            events: With their places; emptied when they are staged, for rows take their memory.
+            sender: Who sends them.
 
         Raises:
             IngestBusy: More waits already than may.
@@ -113,13 +117,14 @@ class GroupCommit:
         """
         if self._closing:
             raise IngestStopping(retry_after_s=RETRY_AFTER_S)
-        if self._held and self._held + len(events) > MAX_WAITING_EVENTS:
+        size = len(events)
+        if self._held and self._held + size > MAX_WAITING_EVENTS:
             raise IngestBusy(retry_after_s=RETRY_AFTER_S)
-        self._enter(len(events))
+        self._enter(size)
         try:
             return await self._record(events, sender)
         finally:
-            self._leave(len(events))
+            self._leave(size)
 
     def begin(self, event: UsageEvent, sender: Sender) -> asyncio.Future[Receipt] | None:
         """Do the same for a single event without a task; None where it may not be taken now."""
@@ -139,8 +144,9 @@ class GroupCommit:
         self._wake.set()
         await asyncio.gather(*self._lanes)
 
-    async def _record(self, events: Sequence[tuple[int, UsageEvent]], sender: Sender) -> Receipt:
+    async def _record(self, events: list[tuple[int, UsageEvent]], sender: Sender) -> Receipt:
         staging = await self._staged(events, sender)
+        events.clear()
         if staging.rows:
             staged = Staged(staging, asyncio.get_running_loop().create_future())
             self._put(staged)
