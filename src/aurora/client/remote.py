@@ -8,7 +8,7 @@ from typing import Final
 
 from aurora.client import calls
 from aurora.client.asynchronous import AsyncAurora
-from aurora.client.backend import UNAVAILABLE, Away, BatchRefused, Plan
+from aurora.client.backend import UNAVAILABLE, Asked, Away, BatchRefused, Plan
 from aurora.client.errors import CallFailed
 from aurora.client.model import MAX_QUESTIONS_PER_CALL, Question, Receipt, Verdict
 from aurora.client.retrying import Retrying
@@ -71,7 +71,7 @@ class RemoteVerifier:
     async def open(self) -> None:
         """Nothing is opened before the first question."""
 
-    def verify_at_once(self, question: Question) -> Verdict | None:
+    def verify_at_once(self, question: Asked, /) -> Verdict | None:
         """Return UNAVAILABLE while Aurora is away; otherwise it takes a call."""
         del question
         loop = asyncio.get_running_loop()
