@@ -39,7 +39,7 @@ $$;
 comment on function app.audit_digest(text[]) is 'SHA-256 over fourteen fields as netstrings; aurora.features.audit.chain computes the same.';
 
 create or replace function app.without_secrets(p_fields jsonb) returns jsonb
-language plpgsql immutable strict parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
 declare
   -- A key that somebody pasted into a name, and members of settings that are named like secrets.
