@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
@@ -15,6 +16,7 @@ import httpx
 from aurora.client import AuroraMiddleware, Remote, Spool
 
 PATIENCE_S = 15.0
+HANGS_S = 5.0
 
 
 async def hello(scope: Any, receive: Any, send: Any) -> None:
@@ -44,14 +46,16 @@ async def hello(scope: Any, receive: Any, send: Any) -> None:
 
 
 class Network:
-    """A proxy before Aurora: passes, is down, or loses answers after Aurora gave them."""
+    """A proxy before Aurora: passes, is down, hangs, or loses answers after Aurora gave them."""
 
     def __init__(self, target: str) -> None:
         self.target = httpx.URL(target)
         self.mode = "passes"
         self.calls = 0
+        self.questions: list[int] = []
         self.port = 0
         self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[Any]] = set()
 
     @property
     def url(self) -> str:
@@ -65,13 +69,20 @@ class Network:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
         try:
             await self._pass_on(reader, writer)
-        except (OSError, asyncio.IncompleteReadError):
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
+            self._serving.discard(task)
             writer.close()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -84,8 +95,13 @@ class Network:
                 body = await reader.readexactly(length)
                 if self.mode == "down":
                     return
+                if self.mode == "hangs":
+                    await asyncio.sleep(HANGS_S)
                 self.calls += 1
                 method, path, _ = first.split(" ")
+                if path == "/v1/keys/verify":
+                    asked = json.loads(body)
+                    self.questions.append(len(asked) if isinstance(asked, list) else 1)
                 kept = {
                     n: v for n, v in fields.items() if n.lower() not in {"host", "content-length"}
                 }

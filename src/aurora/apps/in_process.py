@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Final, cast
 
 import msgspec
 import psycopg
 
-from aurora.client.backend import UNAVAILABLE, Away, BatchRefused, Plan
+from aurora.client.backend import UNAVAILABLE, Asked, Away, BatchRefused, Plan
 from aurora.client.model import Question, Receipt, Verdict
 from aurora.core.errors import AuroraError
 from aurora.db.pool import open_pool
@@ -57,12 +58,17 @@ class InProcess:
 
 
 class InProcessVerifier:
-    """A gate of this process, in the event loop that asks it."""
+    """A gate of this process, in the event loop that asks it.
+
+    Attributes:
+        verify_at_once: Returns the verdict on a key that is remembered; see `Verifier`.
+    """
 
     def __init__(self, dsn: str, lease_ms: int, pool_size: int) -> None:
         self._dsn, self._lease_ms, self._pool_size = dsn, lease_ms, pool_size
         self._open = AsyncExitStack()
         self._gate: Gate | None = None
+        self.verify_at_once: Callable[[Asked], Verdict | None] = _unavailable
 
     async def open(self) -> None:
         """Connect, and begin to watch for changes.
@@ -81,15 +87,9 @@ class InProcessVerifier:
         gate.start(self._dsn)
         self._open.push_async_callback(gate.stop)
         self._gate = gate
-
-    def verify_at_once(self, question: Question) -> Verdict | None:
-        """Return the verdict on a key that is remembered."""
-        if self._gate is None:
-            return UNAVAILABLE
         # Questions and verdicts have the same members here and there; what it would take to copy
-        # them is the price of the whole decision.
-        asked = cast("VerifyRequest", question)
-        return cast("Verdict | None", self._gate.verify_at_once(asked))
+        # them, or to call this by way of another function, is a part of the whole decision's price.
+        self.verify_at_once = cast("Callable[[Asked], Verdict | None]", gate.verify_at_once)
 
     async def verify(self, question: Question) -> Verdict:
         """Return the verdict, which may take PostgreSQL."""
@@ -99,8 +99,12 @@ class InProcessVerifier:
 
     async def close(self) -> None:
         """Return what is leased and not used, and disconnect."""
-        self._gate = None
+        self._gate, self.verify_at_once = None, _unavailable
         await self._open.aclose()
+
+
+def _unavailable(_question: Asked, /) -> Verdict | None:
+    return UNAVAILABLE
 
 
 class InProcessRecorder:

@@ -4,43 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from aurora.client.backend import UNAVAILABLE, Backend, Verifier
 from aurora.client.checkpoint import (
+    MAX_KEY,
     METERING_FULL,
     Checkpoint,
-    Passed,
     WhenAway,
-    bearer,
     locally_refused,
-    passed,
     refusal,
 )
-from aurora.client.metering import CLOSE_TIMEOUT_S, FLUSH_S, Meter, Served, WhenFull
+from aurora.client.metering import CLOSE_TIMEOUT_S, FLUSH_S, Meter, WhenFull
 from aurora.client.model import Verdict
+from aurora.client.passage import HEARD, Message, Passage, Receive, Scope, Send
 from aurora.client.spool import MAX_BYTES, Durability
-from aurora.core import clock
-from aurora.core.digests import derived_id
-from aurora.core.ratelimits import HeaderList, limit_fields
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 CLIENT_LEFT: Final = 499
 """The status of a request whose client left before an answer began, as nginx logs it."""
 FAILED: Final = 500
+CROWD_S: Final = 0.002
+"""Requests that come so soon one after the other are verified in a row."""
 AWAY_S: Final = 0.5
 """After the backend could not be opened, for how long nobody tries."""
-_HEARD: Final = frozenset(
-    {b"authorization", b"x-api-key", b"origin", b"user-agent", b"x-forwarded-for"}
-)
-_BODILESS: Final = frozenset({204, 304})
 
 
 class AuroraMiddleware:
@@ -93,7 +83,7 @@ class AuroraMiddleware:
         self.hops = self._checkpoint.hops
         self._exempt = self._checkpoint.exempt or ("\0",)
         self.id_header = None if request_id_header is None else request_id_header.lower().encode()
-        self.heard = _HEARD if self.id_header is None else _HEARD | {self.id_header}
+        self.heard = HEARD if self.id_header is None else HEARD | {self.id_header}
         self.meter = Meter(
             backend,
             spool,
@@ -105,6 +95,7 @@ class AuroraMiddleware:
         self.is_durable = durability == "before_response"
         self._is_lenient = when_away == "pass"
         self._close_timeout_s = close_timeout_s
+        self._came_s = float("-inf")
         self._verifier: Verifier | None = None
         self._opening: asyncio.Task[Verifier] | None = None
         self._away_until_s = float("-inf")
@@ -117,24 +108,28 @@ class AuroraMiddleware:
             else:
                 await self.app(scope, receive, send)
             return
-        passage = _Passage(self, scope, send)
+        passage = Passage(self, scope, send)
         key = passage.key
-        verdict = locally_refused(key, passage.origin)
-        if verdict is None and self.meter.is_full:
-            verdict = METERING_FULL
+        verdict = None
+        if not key or len(key) > MAX_KEY or passage.origin is not None or self.meter.refuses:
+            verdict = self._refused_here(passage)
         if verdict is None:
+            passage.scope = self._checkpoint.needed(passage.endpoint, passage.method)
             verifier = self._verifier or await self._open()
-            question = self._checkpoint.question(
-                key or "", passage.origin, passage.ip, passage.endpoint, passage.method
-            )
-            verdict = verifier.verify_at_once(question) or await verifier.verify(question)
-            if self._is_lenient:
-                verdict = self._checkpoint.settle(question, verdict)
+            verdict = verifier.verify_at_once(passage)
+            if verdict is None or self._is_lenient:
+                verdict = await self._settled(verifier, passage, verdict)
         if not verdict.valid:
             await _refuse(verdict, scope, send)
             return
         scope["aurora"] = passage.let_through(verdict)
+        began_s, self._came_s = self._came_s, passage.began_s
         try:
+            if self._came_s - began_s < CROWD_S:
+                # Whoever else came in this turn of the loop is verified before the first of them
+                # goes on: between two requests of a framework the processor has the gate's code at
+                # hand no more, and it costs twice as much (`bench/middleware.py`).
+                await asyncio.sleep(0)
             await self.app(
                 scope, receive, passage.send_durably if self.is_durable else passage.send
             )
@@ -148,7 +143,20 @@ class AuroraMiddleware:
                 self.meter.note(passage.ended())
             passage.let_go()
 
-    async def note_durably(self, passage: _Passage) -> None:
+    def _refused_here(self, passage: Passage) -> Verdict | None:
+        """Return the verdict that Aurora is not needed for."""
+        verdict = locally_refused(passage.key, passage.origin)
+        return METERING_FULL if verdict is None and self.meter.refuses else verdict
+
+    async def _settled(
+        self, verifier: Verifier, passage: Passage, verdict: Verdict | None
+    ) -> Verdict:
+        """Return the verdict that counts, where it takes waiting, or Aurora may be away."""
+        question = passage.question()
+        verdict = verdict or await verifier.verify(question)
+        return self._checkpoint.settle(question, verdict) if self._is_lenient else verdict
+
+    async def note_durably(self, passage: Passage) -> None:
         """Return once the event is on the disk.
 
         Raises:
@@ -231,134 +239,6 @@ class _Away:
 
 
 _AWAY: Final = _Away()
-
-
-class _Passage(Served):
-    """A request from its headers to the last byte of its answer; then it is what is metered.
-
-    One object for all of it, and not one for each part: making them was a quarter of what the
-    middleware cost (`bench/middleware.py`). Nothing that `scope` holds may point here: what points
-    in a circle costs the collector more than all else.
-
-    Attributes:
-        key: As it was sent; None once it was let through.
-        ip: The caller's, behind declared proxies.
-        status: Of the answer, 0 before it begins.
-        is_noted: Whether it is metered already.
-    """
-
-    __slots__ = (
-        "_began_s",
-        "_fields",
-        "_middleware",
-        "_passed",
-        "_request_id",
-        "_scope",
-        "_send",
-        "_unsent",
-        "is_noted",
-        "key",
-    )
-
-    _fields: HeaderList
-    _passed: Passed
-
-    def __init__(self, middleware: AuroraMiddleware, scope: Scope, send: Send) -> None:
-        self._began_s, self.at_s = time.perf_counter(), clock.seconds()
-        self._middleware, self._scope, self._send = middleware, scope, send
-        self.method, self.endpoint = scope["method"], scope["path"]
-        self.key = self.origin = self.user_agent = self._request_id = None
-        self.event_id = self.done = None
-        self._unsent: int | None = None
-        self.status, self.is_noted = 0, False
-        api_key = forwarded = None
-        heard = middleware.heard
-        for name, value in scope["headers"]:
-            # Most headers say nothing here, and are passed over at once.
-            if name not in heard:
-                continue
-            text = value.decode("latin-1")
-            if name == b"authorization":
-                self.key = self.key or bearer(text)
-            elif name == b"user-agent":
-                self.user_agent = text
-            elif name == b"x-api-key":
-                api_key = text.strip()
-            elif name == b"origin":
-                self.origin = text
-            elif name == b"x-forwarded-for":
-                forwarded = text if forwarded is None else f"{forwarded},{text}"
-            if name == middleware.id_header:
-                self._request_id = text
-        self.key = self.key or api_key
-        peer = scope.get("client")
-        self.ip = peer[0] if peer else None
-        if middleware.hops.is_needed:
-            self.ip = middleware.hops.address(self.ip, forwarded)
-
-    def let_through(self, verdict: Verdict) -> Passed:
-        """Return what the application gets of the verdict, and remember what is told of it."""
-        self.key, self.verdict = None, verdict
-        self._fields = limit_fields(verdict.limits)
-        self._passed = passed(verdict)
-        return self._passed
-
-    def ended(self) -> Served:
-        """Return itself, with how it ended: now it is what is metered."""
-        self.ms = int((time.perf_counter() - self._began_s) * 1_000)
-        self.more = self._passed.more
-        if self._request_id is not None:
-            # With the key in it: one customer's id never meets another's.
-            parts = (self.verdict.key_id, self.method, self.endpoint, self._request_id)
-            self.event_id = derived_id(*parts).hex
-        # The route's pattern where a framework leaves it: /rooms/{id}, not every room.
-        self.endpoint = getattr(self._scope.get("route"), "path", None) or self.endpoint
-        return self
-
-    def let_go(self) -> None:
-        """Hold nothing of the server's any more, and no key, while this waits to be written."""
-        self._scope, self._send = {}, _ended
-
-    def send(self, message: Message) -> Awaitable[None]:
-        """Send a part of the answer, the limits in its headers."""
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            if self._fields:
-                message = {**message, "headers": [*message.get("headers", ()), *self._fields]}
-        # Not awaited here: what the server returns is as good to await, and one step less.
-        return self._send(message)
-
-    async def send_durably(self, message: Message) -> None:
-        """Do the same; the event is on the disk before the last byte leaves.
-
-        Its client may act on the last byte as soon as it has it, whatever comes after in ASGI.
-        """
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            self._unsent = _body_length(self._scope, message)
-        elif message["type"] == "http.response.body" and not self.is_noted:
-            if not message.get("more_body", False):
-                self._unsent = 0
-            elif self._unsent is not None:
-                self._unsent -= len(message.get("body", b""))
-        if self._unsent is not None and self._unsent <= 0 and not self.is_noted:
-            self.is_noted = True
-            await self._middleware.note_durably(self)
-        await self.send(message)
-
-
-async def _ended(_message: Message) -> None:
-    raise RuntimeError("the application has returned; nothing more can be sent")
-
-
-def _body_length(scope: Scope, message: Message) -> int | None:
-    """Return after how many bytes of body an answer is whole to its client, where that is told."""
-    if scope["method"] == "HEAD" or message["status"] in _BODILESS:
-        return 0
-    for name, value in message.get("headers", ()):
-        if name.lower() == b"content-length" and value.isdigit():
-            return int(value)
-    return None
 
 
 async def _refuse(verdict: Verdict, scope: Scope, send: Send) -> None:

@@ -47,6 +47,26 @@ class BatchRefused(Exception):
         super().__init__(f"{detail} [{code}]")
 
 
+class Asked(Protocol):
+    """What is asked about a request, for as long as the answer takes: a Question, or as good."""
+
+    @property
+    def key(self) -> str | None:
+        """Return the key as it was sent."""
+
+    @property
+    def origin(self) -> str | None:
+        """Return the Origin header."""
+
+    @property
+    def ip(self) -> str | None:
+        """Return the caller's address."""
+
+    @property
+    def scope(self) -> str | None:
+        """Return what the request is going to do."""
+
+
 class Verifier(Protocol):
     """Decides about requests, in the event loop that opened it."""
 
@@ -57,8 +77,8 @@ class Verifier(Protocol):
             OSError: Aurora cannot be reached; a later request tries again.
         """
 
-    def verify_at_once(self, question: Question) -> Verdict | None:
-        """Return the verdict, or None where it takes waiting."""
+    def verify_at_once(self, question: Asked, /) -> Verdict | None:
+        """Return the verdict, or None where it takes waiting; nothing is kept of the question."""
 
     async def verify(self, question: Question) -> Verdict:
         """Return the verdict. UNAVAILABLE is one: whoever asks decides what it means."""

@@ -210,9 +210,12 @@ class Checkpoint:
         self, key: str, origin: str | None, ip: str | None, path: str, method: str
     ) -> Question:
         """Return what Aurora is asked about a request."""
+        return Question(key=key, origin=origin, ip=ip, scope=self.needed(path, method))
+
+    def needed(self, path: str, method: str) -> str | None:
+        """Return the scope that a request's key needs, or None."""
         scope = self._scope
-        needed = scope(path, method) if callable(scope) else scope
-        return Question(key=key, origin=origin, ip=ip, scope=needed)
+        return scope(path, method) if callable(scope) else scope
 
     def settle(self, question: Question, verdict: Verdict) -> Verdict:
         """Return the verdict that counts: Aurora's, or another one while it is away."""

@@ -101,6 +101,9 @@ class Meter:
         when_full: As in the middleware.
         max_bytes: Of events that wait.
         flush_s: How long events are gathered before they are written.
+
+    Attributes:
+        refuses: Whether a request must be refused because it could not be metered.
     """
 
     def __init__(
@@ -129,16 +132,12 @@ class Meter:
         self._noted: deque[Served] = deque()
         self._pending: deque[Noted] = deque()
         self._something = threading.Event()
+        self._is_told = False
         self._is_stopping = False
-        self._is_full = False
+        self._is_full = self.refuses = False
         self._writer: threading.Thread | None = None
         self._sender: Sender | SenderProcess | None = None
         self._spool: Spool | None = None
-
-    @property
-    def is_full(self) -> bool:
-        """Whether a request must be refused because it could not be metered."""
-        return self._is_full and self.when_full == "refuse"
 
     @property
     def spool(self) -> Spool:
@@ -175,9 +174,10 @@ class Meter:
         self._noted.append(served)
         if len(self._noted) >= TOGETHER:
             self._put_into_words()
-        if not self._something.is_set():
+        if not self._is_told:
             if self._writer is None:
                 self.start()
+            self._is_told = True
             self._something.set()
 
     def _put_into_words(self) -> None:
@@ -219,9 +219,9 @@ class Meter:
                 # Meanwhile a batch gathers. The event is cleared before the batch is taken, so
                 # that whoever comes between is in this batch, and at worst wakes for nothing.
                 time.sleep(self._flush_s)
-            self._something.clear()
+            self._listen()
             if self._is_full:
-                self._is_full = not spool.has_room
+                self._set_full(not spool.has_room)
             self._put_into_words()
             # Taken one by one: a list that is swapped loses who appends to it at that moment.
             noted = [self._pending.popleft() for _ in range(len(self._pending))]
@@ -229,6 +229,12 @@ class Meter:
                 self._write(spool, noted[first : first + MAX_BATCH])
             if noted:
                 sender.wake()
+
+    def _listen(self) -> None:
+        """Want to be told of what is noted from here on."""
+        self._something.clear()
+        # After it: whoever believes until here that the thread was told is in the batch to come.
+        self._is_told = False
 
     def _write(self, spool: Spool, noted: list[Noted]) -> None:
         """Write a batch, and tell those who wait for it."""
@@ -238,7 +244,7 @@ class Meter:
         except (SpoolFull, sqlite3.Error) as error:
             if not self._is_full:
                 log.error("usage cannot be written to %s: %r", spool.path, error)  # noqa: TRY400
-            self._is_full = True
+            self._set_full(True)
             if self._is_kept(noted):
                 return
             failed = error
@@ -249,6 +255,10 @@ class Meter:
         for _, done in noted:
             if done is not None:
                 done(failed if self.when_full == "refuse" else None)
+
+    def _set_full(self, is_full: bool) -> None:
+        self._is_full = is_full
+        self.refuses = is_full and self.when_full == "refuse"
 
     def _is_kept(self, noted: list[Noted]) -> bool:
         """Put what was served already back to be tried again, where nothing more is served."""

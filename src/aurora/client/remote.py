@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 from aurora.client import calls
 from aurora.client.asynchronous import AsyncAurora
-from aurora.client.backend import UNAVAILABLE, Away, BatchRefused, Plan
+from aurora.client.backend import UNAVAILABLE, Asked, Away, BatchRefused, Plan
 from aurora.client.errors import CallFailed
 from aurora.client.model import MAX_QUESTIONS_PER_CALL, Question, Receipt, Verdict
 from aurora.client.retrying import Retrying
@@ -55,23 +56,35 @@ class Remote:
         return RemoteRecorder(self._url, self._token)
 
 
+class _Waiting:
+    """A question, who waits for its answer, and since when."""
+
+    __slots__ = ("answer", "question", "since_s")
+
+    def __init__(self, question: Question, answer: asyncio.Future[Verdict], since_s: float) -> None:
+        self.question, self.answer, self.since_s = question, answer, since_s
+
+
 class RemoteVerifier:
     """Asks Aurora about each request, together with the others that are asked at the same time.
 
-    Every question is asked: a verdict takes one of the key's limit, and is worth one request.
+    Every question is asked: a verdict takes one of the key's limit, and is worth one request. Who
+    comes alone is asked about at once; what is asked while calls are under way goes together in
+    the next. One call at a time would be fewer, but of half the size where requests come as fast
+    as they are answered, for half of them then wait while the other half is asked about.
     """
 
     def __init__(self, url: str, token: str, timeout_s: float) -> None:
         self._aurora = AsyncAurora(url, token, timeout_s=timeout_s, retrying=_ONCE)
         self._timeout_s = timeout_s
-        self._waiting: deque[tuple[Question, asyncio.Future[Verdict]]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._calls: set[asyncio.Task[None]] = set()
         self._away_until_s = float("-inf")
 
     async def open(self) -> None:
         """Nothing is opened before the first question."""
 
-    def verify_at_once(self, question: Question) -> Verdict | None:
+    def verify_at_once(self, question: Asked, /) -> Verdict | None:
         """Return UNAVAILABLE while Aurora is away; otherwise it takes a call."""
         del question
         loop = asyncio.get_running_loop()
@@ -80,18 +93,13 @@ class RemoteVerifier:
         return None
 
     async def verify(self, question: Question) -> Verdict:
-        """Return the verdict, UNAVAILABLE where none came in time."""
+        """Return the verdict; UNAVAILABLE where none came within twice the time of a call."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Verdict] = loop.create_future()
-        self._waiting.append((question, answer))
+        self._waiting.append(_Waiting(question, answer, loop.time()))
         if len(self._calls) < MAX_CALLS:
             self._begin()
-        # A call that hangs must not hold those who wait for the one after it.
-        done, _ = await asyncio.wait({answer}, timeout=2 * self._timeout_s)
-        if not done:
-            answer.cancel()
-            return UNAVAILABLE
-        return answer.result()
+        return await answer
 
     def _begin(self) -> None:
         task = asyncio.create_task(self._call())
@@ -104,42 +112,67 @@ class RemoteVerifier:
             self._begin()
 
     async def _call(self) -> None:
+        """Ask about whoever waits; when this ends, none of them waits any more."""
         # One turn of the loop later everybody who asked in this one has done so.
         await asyncio.sleep(0)
-        asked = [
-            self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_QUESTIONS_PER_CALL))
-        ]
-        asked = [each for each in asked if not each[1].done()]
+        asked = self._next()
         if not asked:
             return
-        verdicts = [UNAVAILABLE] * len(asked)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._ask(asked)
+        except TimeoutError:
+            self._away_until_s = asyncio.get_running_loop().time() + AWAY_S
+        finally:
+            _answer(asked, [UNAVAILABLE] * len(asked))
+
+    def _next(self) -> list[_Waiting]:
+        """Take those who wait longest, as many as a call may ask about, but nobody who left."""
+        before_s = asyncio.get_running_loop().time() - self._timeout_s
+        asked: list[_Waiting] = []
+        while self._waiting and len(asked) < MAX_QUESTIONS_PER_CALL:
+            waiting = self._waiting.popleft()
+            if waiting.since_s < before_s:
+                _answer([waiting], [UNAVAILABLE])
+            elif not waiting.answer.done():
+                asked.append(waiting)
+        return asked
+
+    async def _ask(self, asked: list[_Waiting]) -> None:
         try:
             if len(asked) == 1:
-                verdicts = [await self._aurora.send(calls.verify(asked[0][0]))]
+                verdicts = [await self._aurora.send(calls.verify(asked[0].question))]
             else:
-                questions = [question for question, _ in asked]
+                questions = [each.question for each in asked]
                 verdicts = await self._aurora.send(calls.verify_many(questions))
         except CallFailed as error:
-            # One bad question is not an outage; silence and 5xx are.
-            if error.status is None or error.status >= 500:  # noqa: PLR2004
+            if error.status in _NEVER and len(asked) > 1:
+                # One question spoils the call; the others are not answered for it.
+                middle = len(asked) // 2
+                await self._ask(asked[:middle])
+                await self._ask(asked[middle:])
+            elif error.status is None or error.status >= 500:  # noqa: PLR2004
+                # One bad question is not an outage; silence and 5xx are.
                 self._away_until_s = asyncio.get_running_loop().time() + AWAY_S
-        finally:
-            if len(verdicts) != len(asked):
-                verdicts = [UNAVAILABLE] * len(asked)
-            for (_, answer), verdict in zip(asked, verdicts, strict=True):
-                if not answer.done():
-                    answer.set_result(verdict)
+            return
+        if len(verdicts) == len(asked):
+            _answer(asked, verdicts)
 
     async def close(self) -> None:
         """Let nobody wait any more, and close the connections."""
+        waiting, self._waiting = list(self._waiting), deque()
+        _answer(waiting, [UNAVAILABLE] * len(waiting))
         for task in self._calls:
             task.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
-        while self._waiting:
-            _, answer = self._waiting.popleft()
-            if not answer.done():
-                answer.set_result(UNAVAILABLE)
         await self._aurora.close()
+
+
+def _answer(asked: Sequence[_Waiting], verdicts: Sequence[Verdict]) -> None:
+    """Give each its verdict, but who has one or has left."""
+    for waiting, verdict in zip(asked, verdicts, strict=True):
+        if not waiting.answer.done():
+            waiting.answer.set_result(verdict)
 
 
 class RemoteRecorder:

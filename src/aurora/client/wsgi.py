@@ -113,7 +113,7 @@ class AuroraWSGIMiddleware:
             ip = self._checkpoint.hops.address(ip, environ.get("HTTP_X_FORWARDED_FOR"))
         request.ip = ip or None
         verdict = locally_refused(request.key, request.origin)
-        if verdict is None and self.meter.is_full:
+        if verdict is None and self.meter.refuses:
             verdict = METERING_FULL
         if verdict is None:
             question = self._checkpoint.question(

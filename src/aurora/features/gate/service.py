@@ -99,7 +99,11 @@ class Gate:
         if seconds() < self.watch.fresh_until:
             record = self.cache.find(digest)
             if record is not None:
-                return self._judge_at_once(digest, record, request, takes)
+                code = self._decide(digest, record, request)
+                if code != "VALID" or self.limiter is None or not takes:
+                    return _verdict(code, record, request, None)
+                taken = self.limiter.take(record, request.scope)
+                return None if taken is None else _verdict(taken.code, record, request, taken)
             if self.cache.is_unknown(digest):
                 return NOT_FOUND
         # A typo costs no look-up.
@@ -139,15 +143,6 @@ class Gate:
             log.warning("gate_unavailable", error=type(error).__name__)
             return UNAVAILABLE
         return _verdict(taken.code, record, request, taken)
-
-    def _judge_at_once(
-        self, digest: bytes, record: KeyRecord, request: VerifyRequest, takes: bool
-    ) -> Verdict | None:
-        code = self._decide(digest, record, request)
-        if code != "VALID" or self.limiter is None or not takes:
-            return _verdict(code, record, request, None)
-        taken = self.limiter.take(record, request.scope)
-        return None if taken is None else _verdict(taken.code, record, request, taken)
 
     def _decide(self, digest: bytes, record: KeyRecord, request: VerifyRequest) -> Code:
         rules = record.rules
