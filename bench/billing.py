@@ -246,7 +246,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--runner", action="store_true")
-    parser.add_argument("--subscriptions", type=int, default=600)
+    parser.add_argument("--subscriptions", type=int, default=1_600)
     parser.add_argument("--months", type=int, default=12)
     parser.add_argument("--kills", type=int, default=50)
     asked = parser.parse_args()

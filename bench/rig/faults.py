@@ -124,7 +124,7 @@ class Rig:
         home: Of this run.
         settings: Of PostgreSQL; none of them makes it less durable but in a mutant.
         program: What is run with `serve --port …`; a mutant's own in a test.
-        claim: What stands in `app.claim_staged_usage_singly()`, and what a mutant puts there.
+        claim: What stands in `app.claim_usage_singly()`, and what a mutant puts there.
     """
 
     def __init__(
@@ -213,11 +213,9 @@ class Rig:
 
 
 def _change(owner: psycopg.Connection[Any], stands: str, instead: str) -> None:
-    row = owner.execute(
-        "select pg_get_functiondef('app.claim_staged_usage_singly'::regproc)"
-    ).fetchone()
+    row = owner.execute("select pg_get_functiondef('app.claim_usage_singly'::regproc)").fetchone()
     if row is None or stands not in row[0]:
-        raise LookupError(f"app.claim_staged_usage_singly() does not hold {stands!r}")
+        raise LookupError(f"app.claim_usage_singly() does not hold {stands!r}")
     owner.execute(row[0].replace(stands, instead).encode())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from uuid import UUID
@@ -11,6 +12,7 @@ import pytest
 from tests.db.test_transaction import WHO, NoteEmpty, assert_clean
 
 from aurora.core.errors import Unavailable
+from aurora.db.messages import Packed, PackedStatement, exchange
 from aurora.db.pool import Pool, open_pool
 from aurora.db.transaction import PLATFORM, Turns, named, tenant, transactions_in_turn
 
@@ -43,6 +45,14 @@ def seen(stage: str) -> list[str]:
     """What everybody else sees: what is committed."""
     with psycopg.connect(stage) as other:
         return [row[0] for row in other.execute("select body from stage.notes order by id")]
+
+
+def terminate(stage: str) -> None:
+    with psycopg.connect(stage, autocommit=True) as owner:
+        owner.execute(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+            " where application_name = 'turns' and datname = current_database()"
+        )
 
 
 def transactions_of(stage: str) -> int:
@@ -92,7 +102,7 @@ async def test_a_message_that_is_one_transaction_would_be_caught(
     async def in_one(
         self: Turns, statement: str, params: Mapping[str, Any], *, times: int = 1
     ) -> list[dict[str, Any]]:
-        message = f"{self._opening}; {f'{statement}; ' * times} commit"
+        message = f"{'; '.join(self._opening)}; {f'{statement}; ' * times} commit"
         async with psycopg.AsyncClientCursor(self._connection) as cursor:
             await cursor.execute(message.encode(), params)
         return []
@@ -114,10 +124,82 @@ async def test_a_lost_connection_says_so(alone: Pool, stage: str) -> None:
     with pytest.raises(Unavailable):
         async with transactions_in_turn(alone, PLATFORM) as turns:
             await write(turns, "kept")
-            with psycopg.connect(stage, autocommit=True) as owner:
-                owner.execute(
-                    "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
-                    " where application_name = 'turns' and datname = current_database()"
-                )
+            terminate(stage)
             await write(turns, "never")
     assert seen(stage) == ["kept"]
+
+
+def note(body: str) -> PackedStatement:
+    """Return the statement that writes a note."""
+    text = "insert into stage.notes (organization_id, body) values ($1::uuid, $2::text)"
+    return PackedStatement(text, [Packed(A.bytes), Packed(body.encode())])
+
+
+ASKED = PackedStatement("select count(*)::integer, $1::text from stage.notes", [Packed(b"100 %")])
+
+
+async def test_statements_of_one_message_are_one_transaction(alone: Pool, stage: str) -> None:
+    async with transactions_in_turn(alone, PLATFORM) as turns:
+        *_, found = await turns.run_together([note("one"), note("two"), ASKED])
+        assert (found.get_value(0, 0), found.get_value(0, 1)) == (bytes([0, 0, 0, 2]), b"100 %")
+        assert seen(stage) == ["one", "two"], "it returned before the commit"
+        assert transactions_of(stage) == 1
+        # More than a socket holds, so that both sides write and read at once.
+        many = [note("x" * 4_000_000) for _ in range(3)] + [
+            PackedStatement("select repeat('y', 3000000)") for _ in range(3)
+        ]
+        assert len(await turns.run_together(many)) == 6
+    await assert_clean(alone)
+
+
+async def test_they_act_as_the_actor(alone: Pool) -> None:
+    async with transactions_in_turn(alone, tenant(A)) as turns:
+        (found,) = await turns.run_together([PackedStatement(WHO)])
+        assert [found.get_value(0, column) for column in range(3)] == [
+            b"tenant", b"aurora_app", str(A).encode()
+        ]  # fmt: skip
+    await assert_clean(alone)
+
+
+async def none_of_three(alone: Pool, stage: str) -> list[str]:
+    with pytest.raises(NoteEmpty):
+        async with transactions_in_turn(alone, PLATFORM) as turns:
+            await turns.run_together([note("one"), note(""), note("three")])
+    await assert_clean(alone)
+    return seen(stage)
+
+
+async def test_where_one_of_them_is_refused_all_are(
+    alone: Pool, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await none_of_three(alone, stage) == []
+
+    async def each_alone(self: Turns, statements: list[PackedStatement]) -> list[Any]:
+        opening = [PackedStatement(each) for each in self._opening]
+        for each in statements:
+            message = [*opening, each, PackedStatement("commit")]
+            await exchange(self._connection.pgconn, message)
+        return []
+
+    monkeypatch.setattr(Turns, "run_together", each_alone)
+    assert await none_of_three(alone, stage) == ["one"]
+
+
+async def test_a_message_on_a_connection_that_is_lost_says_so(alone: Pool, stage: str) -> None:
+    with pytest.raises(Unavailable):
+        async with transactions_in_turn(alone, PLATFORM) as turns:
+            asleep = PackedStatement("select pg_sleep(60)")
+            sent = asyncio.create_task(turns.run_together([note("never"), asleep]))
+            await asyncio.sleep(0.2)
+            await asyncio.to_thread(terminate, stage)
+            await sent
+    assert seen(stage) == []
+    await assert_clean(alone)
+
+
+async def test_whoever_is_interrupted_leaves_no_connection_in_use(alone: Pool, stage: str) -> None:
+    with pytest.raises(TimeoutError):
+        async with transactions_in_turn(alone, PLATFORM) as turns, asyncio.timeout(0.2):
+            await turns.run_together([note("never"), PackedStatement("select pg_sleep(60)")])
+    await assert_clean(alone)
+    assert seen(stage) == []

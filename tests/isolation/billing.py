@@ -68,6 +68,7 @@ BILLING = (
     "app.simulate_plan",
     "app.usage_is_folded",
     "app.deliver_invoice",
+    "app.enqueue_delivery",
     "app.deliver_credit_notes",
     "app.settle_allocation",
     "app.allocate",

@@ -24,7 +24,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
         "policies.sql",
         "logos.sql",
     ),
-    "audit": ("tables.sql", "logic.sql", "attached.sql"),
+    "audit": ("tables.sql", "logic.sql", "recording.sql", "attached.sql"),
     "sign_in": ("tables.sql", "logic.sql"),
     "notifications": ("tables.sql", "logic.sql"),
     "plans": ("tables.sql", "rating.sql", "logic.sql"),

@@ -25,6 +25,7 @@ from psycopg.rows import kwargs_row, tuple_row
 
 from aurora.db.errors import NotFoundRow, TooManyRows
 from aurora.db.lexer import Kind, SqlSyntaxError, Token, tokens
+from aurora.db.messages import Packed, PackedStatement
 from aurora.db.transaction import Turns
 
 T = TypeVar("T")
@@ -294,6 +295,13 @@ async def fetch_in_turn(
     except (psycopg.Error, TypeError) as error:
         error.add_note(f"in {query}")
         raise
+
+
+def packed(query: Query, /, **params: Packed) -> PackedStatement:
+    """Return a query with parameters in the binary forms of the types that it names."""
+    _check_parameters(query, params)
+    places = {name: f"${number}" for number, name in enumerate(query.parameters, 1)}
+    return PackedStatement(query.text % places, [params[name] for name in query.parameters])
 
 
 async def execute(connection: psycopg.AsyncConnection[Any], query: Query, /, **params: Any) -> int:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final, Literal, get_args
 from uuid import UUID
 
 import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
+from psycopg.pq.abc import PGresult
 from psycopg.rows import dict_row
 
 from aurora.db.errors import translate
+from aurora.db.messages import PackedStatement, exchange
 from aurora.db.pool import Connection, Pool
 
 __all__ = [
@@ -189,7 +192,8 @@ async def transaction_on(
         psycopg.Error: What the database refused, as it said it.
     """
     try:
-        await connection.execute(_opening(connection, acting_as, read_only, statement_timeout_ms))
+        opening = _opening(connection, acting_as, read_only, statement_timeout_ms)
+        await connection.execute("; ".join(opening))
         yield connection
         await _commit(connection)
     except BaseException:
@@ -200,7 +204,7 @@ async def transaction_on(
 class Turns:
     """A connection on which every statement is a transaction of its own; see below."""
 
-    def __init__(self, connection: Connection, opening: str) -> None:
+    def __init__(self, connection: Connection, opening: Sequence[str]) -> None:
         self._connection, self._opening = connection, opening
 
     async def run(
@@ -216,7 +220,9 @@ class Turns:
         Raises:
             psycopg.Error: One was refused: those before it are committed, none comes after it.
         """
-        one = f"{self._opening}; {statement}; commit; "
+        # Parameters are bound in the message: psycopg looks for placeholders in all of it.
+        opening = "; ".join(self._opening).replace("%", "%%")
+        one = f"{opening}; {statement}; commit; "
         rows: list[dict[str, Any]] = []
         async with psycopg.AsyncClientCursor(self._connection, row_factory=dict_row) as cursor:
             await cursor.execute((one * times).encode(), params)
@@ -228,6 +234,16 @@ class Turns:
                 last = await cursor.fetchall() if cursor.description else []
                 if not cursor.nextset():
                     return rows
+
+    async def run_together(self, statements: Iterable[PackedStatement]) -> list[PGresult]:
+        """Run statements in one transaction, and return what each said once it is committed.
+
+        Raises:
+            psycopg.Error: One was refused, and so were all.
+        """
+        opening = [PackedStatement(each) for each in self._opening]
+        message = chain(opening, statements, [PackedStatement("commit")])
+        return (await exchange(self._connection.pgconn, message))[len(opening) : -1]
 
 
 @asynccontextmanager
@@ -252,8 +268,7 @@ async def transactions_in_turn(
         try:
             opening = _opening(connection, acting_as, False, statement_timeout_ms)
             try:
-                # Parameters are bound in the message: psycopg looks for placeholders in all of it.
-                yield Turns(connection, opening.replace("%", "%%"))
+                yield Turns(connection, opening)
             except BaseException:
                 await _abandon(connection)
                 raise
@@ -267,8 +282,8 @@ async def transactions_in_turn(
 
 def _opening(
     connection: Connection, actor: Actor, read_only: bool, statement_timeout_ms: int
-) -> str:
-    """Return BEGIN and the identity as one message.
+) -> list[str]:
+    """Return BEGIN and the identity, the statements of one message.
 
     One simple-protocol message costs 0.21 ms per transaction over a bare query, a pipeline
     0.38 ms, three statements 0.45 ms (measured on a local socket). The role is set in a statement
@@ -289,13 +304,13 @@ def _opening(
     )
     begin = "begin read only" if read_only else "begin"
     if actor.organization_id is None:
-        return f"{begin}; select {settings}"
+        return [begin, f"select {settings}"]
     # Through the function, never set_config: only it reaches the workers of a Citus cluster.
     ids = (
         [actor.organization_id] if actor.user_id is None else [actor.organization_id, actor.user_id]
     )
     arguments = ", ".join(f"'{known}'" for known in ids)
-    return f"{begin}; select {settings}; select app.set_organization({arguments})"
+    return [begin, f"select {settings}", f"select app.set_organization({arguments})"]
 
 
 async def _commit(connection: Connection) -> None:

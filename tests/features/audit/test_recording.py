@@ -196,7 +196,7 @@ async def test_the_name_comes_in_the_opening_message_and_leaves_with_the_transac
     async with pool.connection() as conn:
         assert await (await conn.execute(look)).fetchone() == ("", "")
         # BEGIN, role, and names are one message: naming costs no round trip.
-        assert "app.actor" in _opening(conn, OPERATOR, False, 1)
+        assert "app.actor" in _opening(conn, OPERATOR, False, 1)[1]
     await pool.close()
 
 

@@ -36,7 +36,6 @@ async def on_day(conn: Connection, days: int) -> tuple[int, int, int]:
     noon = midnight(today() + timedelta(days=days)) + timedelta(hours=12)
     await ask(conn, "delete from app.clock")
     await ask(conn, "insert into app.clock (shift) values (%s - now())", noon)
-    await ask(conn, "select app.mark_overdue()")
     done = await chase_overdue(conn)
     return done.reminded, done.suspended, done.reactivated
 

@@ -158,7 +158,7 @@ async def test_without_claims_a_second_pass_counts_twice(
 ) -> None:
     with psycopg.connect(database) as owner:
         found = owner.execute(
-            "select pg_get_functiondef('app.claim_staged_usage_singly'::regproc)"
+            "select pg_get_functiondef('app.claim_usage_singly'::regproc)"
         ).fetchone()
         assert found
         assert CLAIM in found[0]

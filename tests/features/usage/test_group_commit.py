@@ -15,13 +15,16 @@ from tests.features.usage.test_recording import Hotel, a_hotel, books
 
 from aurora.db.pool import Pool
 from aurora.features.usage import group_commit as module
+from aurora.features.usage import store
 from aurora.features.usage.group_commit import GroupCommit, group_commit
 from aurora.features.usage.model import (
+    CountedEvent,
     IngestBusy,
     IngestStopping,
     NotAcknowledged,
     UsageEvent,
 )
+from aurora.features.usage.packing import unpack_counted
 from aurora.features.usage.staging import Staging
 
 POISON = "/poison"
@@ -106,8 +109,8 @@ async def test_a_full_group_waits_for_nobody(
     ingest._crowd = 20
     # Whoever waits for the nineteen others is not answered in time.
     async with asyncio.timeout(20):
-        receipt = await ingest.record(decoded(events(module.FULL_EVENTS)), hotel.sender)
-    assert receipt.accepted == module.FULL_EVENTS
+        receipt = await ingest.record(decoded(events(module.LARGE_EVENTS)), hotel.sender)
+    assert receipt.accepted == module.LARGE_EVENTS
 
 
 async def test_large_batches_are_staged_one_after_the_other_and_keep_no_small_one_waiting(
@@ -234,3 +237,44 @@ async def test_a_key_that_was_made_a_moment_ago_is_known(
     assert receipt.accepted == 2
     theirs = await ingest.record(decoded([an_event(api_key_id=str(other.key))]), hotel.sender)
     assert [each.code for each in theirs.rejected] == ["api_key_unknown"]
+
+
+async def known_ones_are_told(ingest: GroupCommit, hotel: Hotel) -> None:
+    """Check what a batch is told that holds every third event of an earlier one, changed."""
+    first, second = events(40), events(40)
+    await ingest.record(decoded(first), hotel.sender)
+    for place in range(0, 40, 3):
+        second[place] = first[place] | {"status_code": 500}
+    receipt = await ingest.record(decoded(second), hotel.sender)
+    assert receipt.accepted == 26
+    assert [each.index for each in receipt.conflicts] == list(range(0, 40, 3))
+
+
+async def test_a_group_of_several_statements_tells_each_event_its_own(
+    ingest: GroupCommit, hotel: Hotel, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "ROWS_A_STATEMENT", 7)
+    await known_ones_are_told(ingest, hotel)
+    assert set((await books(pool, hotel.id)).values()) == {66}
+
+
+async def test_places_that_begin_anew_with_each_statement_would_be_caught(
+    ingest: GroupCommit, hotel: Hotel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "ROWS_A_STATEMENT", 7)
+    monkeypatch.setattr(
+        store,
+        "unpack_counted",
+        lambda result: [
+            CountedEvent(ordinal=each.ordinal - 7, digest=each.digest)
+            for each in unpack_counted(result)
+        ],
+    )
+    with pytest.raises((AssertionError, IndexError)):
+        await known_ones_are_told(ingest, hotel)
+
+
+async def test_events_that_are_staged_are_let_go(ingest: GroupCommit, hotel: Hotel) -> None:
+    batch = decoded(events(3))
+    assert (await ingest.record(batch, hotel.sender)).accepted == 3
+    assert batch == []

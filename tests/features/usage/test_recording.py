@@ -112,7 +112,7 @@ async def test_eight_senders_of_the_same_events_count_each_once(database: str) -
 
 async def test_an_ingest_without_the_claim_is_caught(database: str) -> None:
     async with await psycopg.AsyncConnection.connect(database, autocommit=True) as owner:
-        query = "select pg_get_functiondef('app.claim_staged_usage_singly'::regproc)"
+        query = "select pg_get_functiondef('app.claim_usage_singly'::regproc)"
         row = await (await owner.execute(query)).fetchone()
         assert row
         assert row[0].count(CLAIM) == 1

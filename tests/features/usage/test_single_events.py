@@ -197,7 +197,8 @@ async def begun_beside(
     [
         (1, 1, False),
         (1, module.FULL_EVENTS, True),
-        (module.FULL_EVENTS, 1, True),
+        (module.FULL_EVENTS, 1, False),
+        (module.LARGE_EVENTS, 1, True),
         (module.FULL_EVENTS, module.FULL_EVENTS, True),
     ],
 )

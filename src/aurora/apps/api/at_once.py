@@ -12,7 +12,7 @@ from asyncio import Future
 from collections.abc import Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Final, Self, cast
+from typing import Any, Final, NamedTuple, Self, cast
 
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -29,6 +29,8 @@ MAX_HEADER_BYTES: Final = 64 * 1024
 SMALL_BODY_BYTES: Final = 16 * 1024
 """No connection buffers less, so these bodies need no budget of their own."""
 MAX_LENGTH_DIGITS: Final = 5
+MAX_HEADS: Final = 1_024
+MAX_HEAD_BYTES: Final = 2_048
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,100}", re.ASCII)
 # Of every answer of a hot route; what is nobody's business to keep is never stored.
 HOT_HEADERS: Final = [
@@ -39,10 +41,25 @@ HOT_HEADERS: Final = [
 JSON_HEADERS: Final = [(b"content-type", b"application/json")]
 # What changes how a body is read; a request with any of them is not plain.
 _NOT_PLAIN: Final = frozenset({b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"})
-_ALWAYS: Final = b"".join(b"%s: %s\r\n" % each for each in HOT_HEADERS)
-_JSON: Final = b"".join(b"%s: %s\r\n" % each for each in JSON_HEADERS)
+_END_OF_HEAD: Final = b"\r\n\r\n"
 
 log = structlog.get_logger(__name__)
+
+
+class Head(NamedTuple):
+    """What the parser read of the head of a plain request that leaves the connection open.
+
+    Attributes:
+        target: What is asked for.
+        headers: As they came, by names in lower case.
+        named: The same by their names.
+        length: Bytes of the body.
+    """
+
+    target: bytes
+    headers: Headers
+    named: Mapping[bytes, bytes]
+    length: int
 
 
 class InternalError(AuroraError):
@@ -58,6 +75,10 @@ class AtOnce:
         hot: All hot routes.
         state: The application's, by name.
         doorkeeper: Knows whose key a request has.
+
+    Attributes:
+        heads: By their bytes. Who sends one request after another repeats its head, and what the
+            parser said of the same bytes before need not be asked again.
     """
 
     def __init__(self, hot: tuple[HotRoute, ...], state: Any, doorkeeper: Doorkeeper) -> None:
@@ -65,6 +86,23 @@ class AtOnce:
             route.path.encode("ascii"): route for route in hot if route.at_once is not None
         }
         self._state, self._doorkeeper = state, doorkeeper
+        self.heads: dict[bytes, Head] = {}
+        self._dated: object = None
+        self._opening = b""
+
+    def remember(self, text: bytes, head: Head) -> None:
+        """Keep what the parser read of these bytes."""
+        if len(text) <= MAX_HEAD_BYTES:
+            if len(self.heads) >= MAX_HEADS:
+                self.heads.clear()
+            self.heads[text] = head
+
+    def opening(self, default_headers: Headers) -> bytes:
+        """Return how a 200 with JSON begins: the same until the server writes another date."""
+        if default_headers is not self._dated:
+            self._opening = _opening(200, default_headers, JSON_HEADERS)
+            self._dated = default_headers
+        return self._opening
 
     def is_plain(self, method: bytes, target: bytes, headers: Headers) -> bool:
         """Return whether the request may be answered once its body is there: small, and POST."""
@@ -84,32 +122,23 @@ class AtOnce:
             and int(length) <= SMALL_BODY_BYTES
         )
 
-    def answer(
-        self,
-        target: bytes,
-        headers: Headers,
-        named: Mapping[bytes, bytes],
-        body: bytes,
-        peer: str | None,
-    ) -> bytes | Later | None:
+    def answer(self, head: Head, body: bytes, peer: str | None) -> bytes | Later | None:
         """Return the body of a 200 or what it must wait for; None where it takes more.
 
         Args:
-            target: What is asked for.
-            headers: As they came.
-            named: The same by their names.
+            head: Of the request.
             body: Whole.
             peer: The other end of the connection.
         """
-        route, caller = self._routes[target], None
+        route, caller = self._routes[head.target], None
         if not route.public:
-            ip = self._state.proxies.caller(peer, headers)
-            caller = self._doorkeeper.identify_at_once(route.path, named, self._state.gate, ip)
+            ip = self._state.proxies.caller(peer, head.headers)
+            caller = self._doorkeeper.identify_at_once(route.path, head.named, self._state.gate, ip)
             if caller is None:
                 return None
         if route.at_once is None:
             return None
-        return route.at_once(PlainRequest(body, named, caller, self._state))
+        return route.at_once(PlainRequest(body, head.named, caller, self._state))
 
 
 class HotProtocol(HttpToolsProtocol):
@@ -126,7 +155,30 @@ class HotProtocol(HttpToolsProtocol):
         is_plain = not self.access_log and not self.root_path and self.limit_concurrency is None
         self._at_once: AtOnce | None = _at_once_of(self.app) if is_plain else None
         self._held: bytearray | None = None
+        self._packet: bytes | None = None
+        self._is_between = True
         self._is_ending = False
+
+    def data_received(self, data: bytes) -> None:
+        """Answer a request that is whole and begins as an earlier one; let others be parsed."""
+        at_once = self._at_once
+        if at_once is None or not self._is_between:
+            super().data_received(data)
+            return
+        begin = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
+        head = at_once.heads.get(data[:begin])
+        if head is not None and len(data) == begin + head.length and self.is_idle:
+            self._unset_keepalive_if_required()
+            if self._answered(head, data[begin:], stays=True):
+                return
+        self._packet = data
+        super().data_received(data)
+        self._packet = None
+
+    def on_message_begin(self) -> None:
+        """Note that what comes next belongs to a request."""
+        self._is_between = False
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Hold a plain request back; let any other go the ordinary way."""
@@ -148,12 +200,27 @@ class HotProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Answer what was held back, or let it go the ordinary way."""
+        self._is_between = True
         held, self._held = self._held, None
         if held is not None:
-            if self._answered(bytes(held)):
+            body = bytes(held)
+            head = Head(self.url, self.headers, dict(self.headers), len(body))
+            stays = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+            if self._answered(head, body, stays=stays):
+                if stays:
+                    self._remember(head)
                 return
-            self._hand_on(bytes(held))
+            self._hand_on(body)
         super().on_message_complete()
+
+    def _remember(self, head: Head) -> None:
+        packet = self._packet
+        if packet is None or self._at_once is None:
+            return
+        text = packet[: len(packet) - head.length]
+        # Only where the packet held this request and nothing else.
+        if text.find(_END_OF_HEAD) == len(text) - len(_END_OF_HEAD):
+            self._at_once.remember(text, head)
 
     def shutdown(self) -> None:
         """End once the request that is held back is answered, at once where there is none."""
@@ -178,21 +245,18 @@ class HotProtocol(HttpToolsProtocol):
         if body:
             super().on_body(body)
 
-    def _answered(self, body: bytes) -> bool:
+    def _answered(self, head: Head, body: bytes, *, stays: bool) -> bool:
         # Somebody who does not read his answers waits in the ordinary way until he does.
         if self._at_once is None or self.flow.write_paused or self.transport.is_closing():
             return False
         peer = None if self.client is None else self.client[0]
-        headers = dict(self.headers)
         try:
-            answer = self._at_once.answer(self.url, self.headers, headers, body, peer)
+            answer = self._at_once.answer(head, body, peer)
         except Exception:  # noqa: BLE001 - it fails again the ordinary way, where that is logged
             return False
         if answer is None:
             return False
-        stays = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-        name, path = request_id_of(headers), self.url.decode("ascii")
-        under_way = _UnderWay(name, path, stays and not self._is_ending)
+        under_way = _UnderWay(head, stays and not self._is_ending)
         if isinstance(answer, Later):
             # uvicorn asks the cycle of a connection what it must of a request under way.
             self.cycle = cast("RequestResponseCycle", under_way)
@@ -216,19 +280,15 @@ class HotProtocol(HttpToolsProtocol):
         self._end(under_way, answer)
 
     def _end(self, under_way: _UnderWay, answer: HotAnswer) -> None:
-        own = (
-            _JSON
-            if answer.headers is JSON_HEADERS
-            else b"".join([b"%s: %s\r\n" % each for each in answer.headers])
-        )
+        default = self.server_state.default_headers
+        if self._at_once is not None and answer.headers is JSON_HEADERS:
+            opening = self._at_once.opening(default)
+        else:
+            opening = _opening(answer.status, default, answer.headers)
         self.transport.write(
-            b"HTTP/1.1 %d %s\r\n%s%s%sx-request-id: %s\r\ncontent-length: %d\r\n%s\r\n%s"
+            b"%sx-request-id: %s\r\ncontent-length: %d\r\n%s\r\n%s"
             % (
-                answer.status,
-                HTTPStatus(answer.status).phrase.encode("ascii"),
-                b"".join([b"%s: %s\r\n" % each for each in self.server_state.default_headers]),
-                _ALWAYS,
-                own,
+                opening,
                 under_way.name.encode("latin-1"),
                 len(answer.body),
                 b"" if under_way.keep_alive else b"connection: close\r\n",
@@ -245,17 +305,25 @@ class _UnderWay:
 
     Attributes:
         name: The request's id.
-        path: What it asks for.
         keep_alive: Whether the connection stays after it; the server's end says no.
         response_complete: Whether it is answered; whoever queues behind it waits for that.
         disconnected: Whether its sender left.
     """
 
-    __slots__ = ("disconnected", "keep_alive", "name", "path", "response_complete")
+    __slots__ = ("_target", "disconnected", "keep_alive", "name", "response_complete")
 
-    def __init__(self, name: str, path: str, keep_alive: bool) -> None:
-        self.name, self.path, self.keep_alive = name, path, keep_alive
+    def __init__(self, head: Head, keep_alive: bool) -> None:
+        self.name, self._target, self.keep_alive = (
+            request_id_of(head.named),
+            head.target,
+            keep_alive,
+        )
         self.response_complete = self.disconnected = False
+
+    @property
+    def path(self) -> str:
+        """Return what it asks for."""
+        return self._target.decode("ascii")
 
     @property
     def message_event(self) -> Self:
@@ -264,6 +332,12 @@ class _UnderWay:
 
     def set(self) -> None:
         """Wake nobody."""
+
+
+def _opening(status: int, default: Headers, own: Headers) -> bytes:
+    lines = [b"%s: %s\r\n" % each for each in (*default, *HOT_HEADERS, *own)]
+    phrase = HTTPStatus(status).phrase.encode("ascii")
+    return b"HTTP/1.1 %d %s\r\n%s" % (status, phrase, b"".join(lines))
 
 
 def refusal(error: AuroraError, path: str, request_id: str) -> HotAnswer:

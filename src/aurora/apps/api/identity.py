@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +22,7 @@ from aurora.integrations.access_tokens import MAX_TOKEN_BYTES, AccessTokens, loo
 from aurora.integrations.http import Caller
 
 MAX_CREDENTIAL_BYTES: Final = 500
+MAX_CALLERS: Final = 10_000
 OPERATOR: Final = Caller("operator")
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 # Signing in must work whatever old cookie the browser still has, so none is asked for there; what
@@ -154,15 +155,29 @@ class Doorkeeper:
         return None if self.site.is_own(origin) else origin
 
 
+# By the number of the key, with the scopes that they were made of: a record that was read anew has
+# others. Making one takes as long as the verdict itself.
+_callers: dict[int, tuple[Sequence[str], Caller]] = {}
+
+
 def _caller_of(verdict: Verdict) -> Caller:
-    taken = verdict.limits
-    return Caller(
-        "key",
-        verdict.organization_id,
-        verdict.key_id,
-        frozenset(verdict.scopes),
-        answer_headers=() if taken is None else tuple(limit_headers(taken)),
-    )
+    taken, key_id = verdict.limits, verdict.key_id
+    if taken is not None or key_id is None:
+        headers = () if taken is None else tuple(limit_headers(taken))
+        scopes = frozenset(verdict.scopes)
+        return Caller("key", verdict.organization_id, key_id, scopes, answer_headers=headers)
+    known = _callers.get(key_id.int)
+    if (
+        known is not None
+        and known[0] is verdict.scopes
+        and known[1].organization_id is verdict.organization_id
+    ):
+        return known[1]
+    made = Caller("key", verdict.organization_id, key_id, frozenset(verdict.scopes))
+    if len(_callers) >= MAX_CALLERS:
+        _callers.clear()
+    _callers[key_id.int] = verdict.scopes, made
+    return made
 
 
 async def _from_service_token(credential: str, method: str, pool: Pool) -> Caller:

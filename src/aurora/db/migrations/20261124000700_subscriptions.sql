@@ -415,11 +415,16 @@ comment on function app.terms_of(public.subscriptions, timestamptz) is 'A subscr
 
 create or replace function app.terms_at(p_subscription_id uuid, p_at timestamptz)
 returns public.subscription_terms
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-  select t from public.subscription_terms t
+declare
+  v_terms public.subscription_terms;
+begin
+  select t.* into v_terms from public.subscription_terms t
   where t.subscription_id = p_subscription_id and t.starts_at <= p_at
-  order by t.starts_at desc, t.id desc limit 1
+  order by t.starts_at desc, t.id desc limit 1;
+  return v_terms;
+end
 $$;
 comment on function app.terms_at(uuid, timestamptz) is 'The terms in force at a moment; null before the first.';
 
@@ -478,12 +483,14 @@ returns table (period_start timestamptz, period_end timestamptz)
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_anchor constant date := (app.terms_at(p_subscription_id, p_at)).billing_anchor;
   v_end public.subscription_terms;
   v_index integer;
 begin
   select t.* into v_end from public.subscription_terms t
-  where t.subscription_id = p_subscription_id and t.starts_at <= p_at and t.billing_anchor <> v_anchor
+  where t.subscription_id = p_subscription_id and t.starts_at <= p_at and t.billing_anchor <> (
+    select a.billing_anchor from public.subscription_terms a
+    where a.subscription_id = p_subscription_id and a.starts_at <= p_at order by a.starts_at desc, a.id desc limit 1
+  )
   order by t.starts_at desc, t.id desc limit 1;
   if v_end.is_paused and v_end.is_adjusted then
     v_index := app.moment_index(v_end.billing_anchor, v_end.time_zone, v_end.starts_at - interval '1 microsecond');
@@ -536,8 +543,10 @@ comment on function app.keep_terms() is
 create or replace trigger subscriptions_keep_first_terms after insert on subscriptions
   for each row execute function app.keep_terms();
 -- Every bill updates the row, and hardly ever one of these.
-create or replace trigger subscriptions_keep_terms after update on subscriptions
-  for each row when (
+create or replace trigger subscriptions_keep_terms after update of
+    plan_id, plan_version, plan_name, price_monthly, price_yearly, currency, billing_period, included_impressions,
+    overage_rate, overage_model, price_model, quota_mode, features, billing_anchor, time_zone
+  on subscriptions for each row when (
     (old.plan_id, old.plan_version, old.plan_name, old.price_monthly, old.price_yearly, old.currency,
       old.billing_period, old.included_impressions, old.overage_rate, old.overage_model, old.price_model,
       old.quota_mode, old.features, old.billing_anchor, old.time_zone)
@@ -1038,6 +1047,24 @@ begin
   end if;
   v_terms := app.terms_at(p_subscription.id, greatest(v_at, app.now()));
   select * into strict v_period from app.fee_period(v_terms, v_at);
+  if not v_last and (
+    p_subscription.plan_id, p_subscription.plan_version, p_subscription.plan_name, p_subscription.price_monthly,
+    p_subscription.price_yearly, p_subscription.billing_period, p_subscription.included_impressions,
+    p_subscription.overage_rate, p_subscription.overage_model, p_subscription.price_model, p_subscription.quota_mode,
+    p_subscription.features
+  ) is not distinct from (
+    v_terms.plan_id, v_terms.plan_version, v_terms.plan_name, v_terms.price_monthly,
+    v_terms.price_yearly, v_terms.billing_period, v_terms.included_impressions,
+    v_terms.overage_rate, v_terms.overage_model, v_terms.price_model, v_terms.quota_mode,
+    v_terms.features
+  ) then
+    -- Nearly every bill: the terms go on. Triggers that look at terms are not even asked.
+    update public.subscriptions s set
+      months_billed = v_next, next_billing_at = app.billing_moment(p_subscription.billing_anchor, v_next, p_subscription.time_zone),
+      current_period_start = v_period.period_start, current_period_end = v_period.period_end
+    where s.id = p_subscription.id;
+    return;
+  end if;
   update public.subscriptions s set
     months_billed = v_next,
     next_billing_at = case when v_last then app.closing_moment(p_subscription, p_subscription.months_billed)

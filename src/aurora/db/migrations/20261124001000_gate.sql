@@ -62,8 +62,9 @@ create or replace trigger organizations_note_change after update of status, dele
 create or replace trigger subscriptions_note_new after insert or delete on subscriptions
   for each row execute function app.note_gate_change('organization_id');
 -- A bill moves every subscription on once a month, which decides nothing at the gate.
-create or replace trigger subscriptions_note_change after update on subscriptions
-  for each row when (
+create or replace trigger subscriptions_note_change after update of
+    organization_id, plan_id, status, included_impressions, quota_mode, features, billing_anchor, time_zone
+  on subscriptions for each row when (
     (old.organization_id, old.plan_id, old.status, old.included_impressions, old.quota_mode, old.features,
       old.billing_anchor, old.time_zone)
     is distinct from

@@ -1105,13 +1105,15 @@ returns table (
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_profile public.billing_profiles;
+  v_known record;
   v_seller public.legal_entities;
   v_rate public.exchange_rates;
 begin
   perform app.check_currency(p_currency);
-  select * into v_profile from public.billing_profiles b where b.organization_id = p_organization_id;
-  select * into v_seller from public.legal_entities e where e.id = coalesce(v_profile.legal_entity_id, 'default');
+  select b.legal_entity_id, b.payment_days, o.settings ->> 'language' as language into v_known
+  from public.organizations o left join public.billing_profiles b on b.organization_id = o.id
+  where o.id = p_organization_id;
+  select * into v_seller from public.legal_entities e where e.id = coalesce(v_known.legal_entity_id, 'default');
   if not found then
     perform app.refuse('seller_missing', 'No seller is entered: use aurora invoice seller.');
   end if;
@@ -1129,9 +1131,8 @@ begin
   tax_lines := app.tax_lines_of(line_items, p_currency, nok, p_date, buyer ->> 'exemption_reason');
   select sum((l ->> 'taxable')::numeric), sum((l ->> 'tax')::numeric), sum((l ->> 'tax_nok')::numeric)
   into subtotal, tax_amount, tax_amount_nok from jsonb_array_elements(tax_lines) l;
-  due_date := p_date + coalesce(v_profile.payment_days, v_seller.payment_days);
-  select coalesce(o.settings ->> 'language', 'nb') into language
-  from public.organizations o where o.id = p_organization_id;
+  due_date := p_date + coalesce(v_known.payment_days, v_seller.payment_days);
+  language := coalesce(v_known.language, 'nb');
   return next;
 end
 $$;
@@ -1147,6 +1148,8 @@ as $$
 declare
   v_sale record;
   v_given record;
+  v_id constant uuid := gen_random_uuid();
+  v_now constant timestamptz := app.now();
   v_invoice public.invoices;
 begin
   if coalesce(jsonb_typeof(p_lines), '') <> 'array' or p_lines = '[]' then
@@ -1155,19 +1158,20 @@ begin
   select * into strict v_sale from app.sale_of(p_organization_id, p_lines, p_currency, p_date);
   if p_issue then
     perform app.check_parties(v_sale.seller, v_sale.buyer, v_sale.tax_lines);
+    perform app.enqueue_delivery(v_id);
     -- From here on others wait: what is written below is all that is left before the commit.
     select * into strict v_given from app.take_number(v_sale.legal_entity_id, p_date);
   else
     select null::text as invoice_number, null::text as kid into v_given;
   end if;
   insert into public.invoices (
-    organization_id, subscription_id, legal_entity_id, kind, invoice_number, kid, issued_at, status, invoice_date,
+    id, created_at, updated_at, organization_id, subscription_id, legal_entity_id, kind, invoice_number, kid, issued_at, status, invoice_date,
     due_date, billed_at, period_start, period_end, subtotal, tax_rate, tax_amount, total, currency, tax_amount_nok,
     exchange_rate, exchange_rate_on, exchange_rate_source, line_items, tax_lines, seller, buyer, terms, notes, language
   )
-  select p_organization_id, p_subscription.id, v_sale.legal_entity_id,
+  select v_id, v_now, v_now, p_organization_id, p_subscription.id, v_sale.legal_entity_id,
     case when p_subscription.id is null then 'manual' else 'subscription' end,
-    v_given.invoice_number, v_given.kid, case when p_issue then app.now() end,
+    v_given.invoice_number, v_given.kid, case when p_issue then v_now end,
     case when p_issue then 'issued' else 'draft' end, p_date, v_sale.due_date, p_billed_at,
     min((l ->> 'period_start')::date), max((l ->> 'period_end')::date),
     v_sale.subtotal,
@@ -1189,7 +1193,7 @@ begin
 end
 $$;
 comment on function app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb, boolean, jsonb) is
-  'An invoice of these lines with seller, buyer, VAT, and rates as they are now: a draft, or issued at once with the next number.';
+  'An invoice of these lines with seller, buyer, VAT, and rates as they are now: a draft, or issued at once with the next number, to be delivered.';
 
 create or replace function app.bill_lines(p_organization_id uuid, p_billed_at timestamptz, p_time_zone text)
 returns jsonb
@@ -2317,19 +2321,15 @@ as $$
 declare
   v_sub public.subscriptions;
   v_at timestamptz;
-  v_invoice public.invoices;
 begin
   select s.* into strict v_sub from public.subscriptions s
   where s.organization_id = new.organization_id and s.id = new.subscription_id for update;
   v_at := app.charging_moment(v_sub);
   update public.subscription_adjustments a set billed_at = v_at where a.id = new.id;
   -- The lines are read as a bill's are, so that they can be computed anew.
-  v_invoice := app.draft_invoice(
+  perform app.draft_invoice(
     v_sub, (app.now() at time zone 'Europe/Oslo')::date,
     app.bill_lines(v_sub.organization_id, v_at, v_sub.time_zone), true, v_at);
-  if v_invoice.id is not null and to_regprocedure('pgqueuer.enqueue_job(text,bytea)') is not null then
-    execute 'select pgqueuer.enqueue_job($1, $2)' using 'invoice_deliver', convert_to(v_invoice.id::text, 'UTF8');
-  end if;
   return null;
 exception when sqlstate 'AU000' then
   -- No lawful invoice can be made now (an exchange rate, the buyer's number): the next bill asks for it, and says why not.
@@ -2550,6 +2550,18 @@ end
 $$;
 comment on function app.usage_is_folded(uuid, timestamptz) is 'Whether all usage of an organization before a moment is folded.';
 
+create or replace function app.enqueue_delivery(p_invoice_id uuid) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- The queue is a library's, installed after the schema: where SQL stands alone, nobody delivers.
+  if to_regprocedure('pgqueuer.enqueue_job(text,bytea)') is not null then
+    execute 'select pgqueuer.enqueue_job($1, $2)' using 'invoice_deliver', convert_to(p_invoice_id::text, 'UTF8');
+  end if;
+end
+$$;
+comment on function app.enqueue_delivery(uuid) is 'Enqueues the delivery of an invoice; the job exists exactly if the transaction commits.';
+
 create or replace function app.deliver_invoice(p_invoice_id uuid) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -2667,7 +2679,7 @@ comment on function app.claim_due(date, uuid, uuid[]) is
   'Locks the subscription whose billing moment is the longest past; what another runner holds is passed by.';
 
 create or replace function app.bill_next(
-  p_as_of date, p_organization_id uuid, p_except uuid[], p_deliver_job text, p_unfolded boolean default false
+  p_as_of date, p_organization_id uuid, p_except uuid[], p_unfolded boolean default false
 ) returns table (
   subscription_id uuid, outcome text, id uuid, organization_id uuid, invoice_number text, subtotal numeric,
   tax_amount numeric, total numeric, currency text, period_start date, period_end date, state text, message text,
@@ -2692,9 +2704,6 @@ begin
   begin
     v_invoice := app.make_bill(v_sub, p_as_of, true);
     outcome := case when v_invoice.id is null then 'nothing_owed' else 'issued' end;
-    if v_invoice.id is not null then
-      execute 'select pgqueuer.enqueue_job($1, $2)' using p_deliver_job, convert_to(v_invoice.id::text, 'UTF8');
-    end if;
   exception
     when query_canceled or others then
       -- A server that has no room or no time for anybody is no fault of this bill.
@@ -2711,7 +2720,7 @@ begin
   return next;
 end
 $$;
-comment on function app.bill_next(date, uuid, uuid[], text, boolean) is
+comment on function app.bill_next(date, uuid, uuid[], boolean) is
   'One step of a run in one round trip: claims a subscription that is due, bills it, and issues the invoice with its delivery. No row: nothing is due. What failed changed nothing.';
 
 -- After the due date: reminders, suspension, and back when it is paid.
@@ -2863,6 +2872,8 @@ declare
   v_id uuid;
 begin
   reminded := 0; suspended := 0; reactivated := 0;
+  -- Whoever asks need not wait for the hour that marks what is late.
+  perform app.mark_overdue(p_limit);
   for v_invoice in
     select i.* from public.invoices i cross join lateral app.overdue_policy_on(i.due_date) p
     where i.status = 'overdue' and not app.is_exempt(i.organization_id) and (
@@ -3050,7 +3061,7 @@ revoke execute on function
   app.bill_subscription(uuid, date),
   app.make_bill(public.subscriptions, date, boolean),
   app.claim_due(date, uuid, uuid[]),
-  app.bill_next(date, uuid, uuid[], text, boolean),
+  app.bill_next(date, uuid, uuid[], boolean),
   app.check_parties(jsonb, jsonb, jsonb),
   app.next_number(text, text),
   app.take_number(text, date),
@@ -3085,6 +3096,7 @@ revoke execute on function
   app.simulate_terms(public.subscriptions, public.subscription_terms, integer),
   app.simulate_plan(text, jsonb, integer, text, uuid),
   app.usage_is_folded(uuid, timestamptz),
+  app.enqueue_delivery(uuid),
   app.deliver_invoice(uuid),
   app.deliver_credit_notes(integer),
   app.settle_allocation(),
@@ -3125,7 +3137,7 @@ grant execute on function
   app.bill_subscription(uuid, date),
   app.make_bill(public.subscriptions, date, boolean),
   app.claim_due(date, uuid, uuid[]),
-  app.bill_next(date, uuid, uuid[], text, boolean),
+  app.bill_next(date, uuid, uuid[], boolean),
   app.check_parties(jsonb, jsonb, jsonb),
   app.next_number(text, text),
   app.take_number(text, date),
@@ -3160,6 +3172,7 @@ grant execute on function
   app.simulate_terms(public.subscriptions, public.subscription_terms, integer),
   app.simulate_plan(text, jsonb, integer, text, uuid),
   app.usage_is_folded(uuid, timestamptz),
+  app.enqueue_delivery(uuid),
   app.deliver_invoice(uuid),
   app.deliver_credit_notes(integer),
   app.settle_allocation(),

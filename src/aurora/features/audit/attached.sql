@@ -38,8 +38,10 @@ select app.audit_table(
 
 revoke execute on function
   app.audit_actor(), app.audit_digest(text[]), app.without_secrets(jsonb), app.shortened(jsonb),
-  app.changed_fields(jsonb, jsonb, text[]), app.lock_audit_head(uuid),
-  app.record_event(uuid, text, text, text, jsonb, jsonb), app.record_change(),
+  app.with_short_values(jsonb), app.lock_audit_head(uuid), app.record_event(uuid, text, text, text, jsonb, jsonb),
+  app.audit_columns(regclass, text[]), app.audit_row_code(regclass, text[], text),
+  app.audit_change_code(regclass, text[], text[]), app.audit_verb_code(text[], text, text),
+  app.audit_function_code(regclass, text, text, text[], text[], text[], text),
   app.audit_table(regclass, text, text[], text[], text[], text), app.seal_audit(), app.refuse_audit_change()
 from public;
 grant execute on function app.record_event(uuid, text, text, text, jsonb, jsonb) to service_role;

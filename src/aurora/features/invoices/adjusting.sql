@@ -108,19 +108,15 @@ as $$
 declare
   v_sub public.subscriptions;
   v_at timestamptz;
-  v_invoice public.invoices;
 begin
   select s.* into strict v_sub from public.subscriptions s
   where s.organization_id = new.organization_id and s.id = new.subscription_id for update;
   v_at := app.charging_moment(v_sub);
   update public.subscription_adjustments a set billed_at = v_at where a.id = new.id;
   -- The lines are read as a bill's are, so that they can be computed anew.
-  v_invoice := app.draft_invoice(
+  perform app.draft_invoice(
     v_sub, (app.now() at time zone 'Europe/Oslo')::date,
     app.bill_lines(v_sub.organization_id, v_at, v_sub.time_zone), true, v_at);
-  if v_invoice.id is not null and to_regprocedure('pgqueuer.enqueue_job(text,bytea)') is not null then
-    execute 'select pgqueuer.enqueue_job($1, $2)' using 'invoice_deliver', convert_to(v_invoice.id::text, 'UTF8');
-  end if;
   return null;
 exception when sqlstate 'AU000' then
   -- No lawful invoice can be made now (an exchange rate, the buyer's number): the next bill asks for it, and says why not.

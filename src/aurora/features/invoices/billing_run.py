@@ -67,7 +67,6 @@ class _Progress:
             "as_of": self.as_of,
             "organization_id": self.organization_id,
             "except_ids": [*self.failed, *self.waiting],
-            "deliver_job": DELIVER_JOB,
             # A rehearsal counts what is not folded too, for it can fold nothing that stays.
             "unfolded": self.dry_run,
         }

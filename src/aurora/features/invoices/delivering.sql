@@ -21,6 +21,18 @@ end
 $$;
 comment on function app.usage_is_folded(uuid, timestamptz) is 'Whether all usage of an organization before a moment is folded.';
 
+create or replace function app.enqueue_delivery(p_invoice_id uuid) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- The queue is a library's, installed after the schema: where SQL stands alone, nobody delivers.
+  if to_regprocedure('pgqueuer.enqueue_job(text,bytea)') is not null then
+    execute 'select pgqueuer.enqueue_job($1, $2)' using 'invoice_deliver', convert_to(p_invoice_id::text, 'UTF8');
+  end if;
+end
+$$;
+comment on function app.enqueue_delivery(uuid) is 'Enqueues the delivery of an invoice; the job exists exactly if the transaction commits.';
+
 create or replace function app.deliver_invoice(p_invoice_id uuid) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$

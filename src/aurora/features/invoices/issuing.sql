@@ -8,13 +8,15 @@ returns table (
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_profile public.billing_profiles;
+  v_known record;
   v_seller public.legal_entities;
   v_rate public.exchange_rates;
 begin
   perform app.check_currency(p_currency);
-  select * into v_profile from public.billing_profiles b where b.organization_id = p_organization_id;
-  select * into v_seller from public.legal_entities e where e.id = coalesce(v_profile.legal_entity_id, 'default');
+  select b.legal_entity_id, b.payment_days, o.settings ->> 'language' as language into v_known
+  from public.organizations o left join public.billing_profiles b on b.organization_id = o.id
+  where o.id = p_organization_id;
+  select * into v_seller from public.legal_entities e where e.id = coalesce(v_known.legal_entity_id, 'default');
   if not found then
     perform app.refuse('seller_missing', 'No seller is entered: use aurora invoice seller.');
   end if;
@@ -32,9 +34,8 @@ begin
   tax_lines := app.tax_lines_of(line_items, p_currency, nok, p_date, buyer ->> 'exemption_reason');
   select sum((l ->> 'taxable')::numeric), sum((l ->> 'tax')::numeric), sum((l ->> 'tax_nok')::numeric)
   into subtotal, tax_amount, tax_amount_nok from jsonb_array_elements(tax_lines) l;
-  due_date := p_date + coalesce(v_profile.payment_days, v_seller.payment_days);
-  select coalesce(o.settings ->> 'language', 'nb') into language
-  from public.organizations o where o.id = p_organization_id;
+  due_date := p_date + coalesce(v_known.payment_days, v_seller.payment_days);
+  language := coalesce(v_known.language, 'nb');
   return next;
 end
 $$;
@@ -50,6 +51,8 @@ as $$
 declare
   v_sale record;
   v_given record;
+  v_id constant uuid := gen_random_uuid();
+  v_now constant timestamptz := app.now();
   v_invoice public.invoices;
 begin
   if coalesce(jsonb_typeof(p_lines), '') <> 'array' or p_lines = '[]' then
@@ -58,19 +61,20 @@ begin
   select * into strict v_sale from app.sale_of(p_organization_id, p_lines, p_currency, p_date);
   if p_issue then
     perform app.check_parties(v_sale.seller, v_sale.buyer, v_sale.tax_lines);
+    perform app.enqueue_delivery(v_id);
     -- From here on others wait: what is written below is all that is left before the commit.
     select * into strict v_given from app.take_number(v_sale.legal_entity_id, p_date);
   else
     select null::text as invoice_number, null::text as kid into v_given;
   end if;
   insert into public.invoices (
-    organization_id, subscription_id, legal_entity_id, kind, invoice_number, kid, issued_at, status, invoice_date,
+    id, created_at, updated_at, organization_id, subscription_id, legal_entity_id, kind, invoice_number, kid, issued_at, status, invoice_date,
     due_date, billed_at, period_start, period_end, subtotal, tax_rate, tax_amount, total, currency, tax_amount_nok,
     exchange_rate, exchange_rate_on, exchange_rate_source, line_items, tax_lines, seller, buyer, terms, notes, language
   )
-  select p_organization_id, p_subscription.id, v_sale.legal_entity_id,
+  select v_id, v_now, v_now, p_organization_id, p_subscription.id, v_sale.legal_entity_id,
     case when p_subscription.id is null then 'manual' else 'subscription' end,
-    v_given.invoice_number, v_given.kid, case when p_issue then app.now() end,
+    v_given.invoice_number, v_given.kid, case when p_issue then v_now end,
     case when p_issue then 'issued' else 'draft' end, p_date, v_sale.due_date, p_billed_at,
     min((l ->> 'period_start')::date), max((l ->> 'period_end')::date),
     v_sale.subtotal,
@@ -92,7 +96,7 @@ begin
 end
 $$;
 comment on function app.insert_invoice(uuid, jsonb, text, date, public.subscriptions, timestamptz, jsonb, boolean, jsonb) is
-  'An invoice of these lines with seller, buyer, VAT, and rates as they are now: a draft, or issued at once with the next number.';
+  'An invoice of these lines with seller, buyer, VAT, and rates as they are now: a draft, or issued at once with the next number, to be delivered.';
 
 create or replace function app.bill_lines(p_organization_id uuid, p_billed_at timestamptz, p_time_zone text)
 returns jsonb

@@ -147,6 +147,8 @@ declare
   v_id uuid;
 begin
   reminded := 0; suspended := 0; reactivated := 0;
+  -- Whoever asks need not wait for the hour that marks what is late.
+  perform app.mark_overdue(p_limit);
   for v_invoice in
     select i.* from public.invoices i cross join lateral app.overdue_policy_on(i.due_date) p
     where i.status = 'overdue' and not app.is_exempt(i.organization_id) and (

@@ -2,7 +2,7 @@
 -- Bills the next subscription that is due, in one round trip; no row when none is left.
 select subscription_id, outcome, id, organization_id, invoice_number, subtotal, tax_amount, total, currency, period_start,
   period_end, state, message, detail, violated, context
-from app.bill_next(:as_of::date, :organization_id::uuid, :except_ids::uuid[], :deliver_job, :unfolded::boolean);
+from app.bill_next(:as_of::date, :organization_id::uuid, :except_ids::uuid[], :unfolded::boolean);
 
 -- name: insert_invoice_draft
 -- Drafts the invoice of a subscription's next billing moment and moves it on; null: nothing was owed.

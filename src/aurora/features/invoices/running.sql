@@ -68,7 +68,7 @@ comment on function app.claim_due(date, uuid, uuid[]) is
   'Locks the subscription whose billing moment is the longest past; what another runner holds is passed by.';
 
 create or replace function app.bill_next(
-  p_as_of date, p_organization_id uuid, p_except uuid[], p_deliver_job text, p_unfolded boolean default false
+  p_as_of date, p_organization_id uuid, p_except uuid[], p_unfolded boolean default false
 ) returns table (
   subscription_id uuid, outcome text, id uuid, organization_id uuid, invoice_number text, subtotal numeric,
   tax_amount numeric, total numeric, currency text, period_start date, period_end date, state text, message text,
@@ -93,9 +93,6 @@ begin
   begin
     v_invoice := app.make_bill(v_sub, p_as_of, true);
     outcome := case when v_invoice.id is null then 'nothing_owed' else 'issued' end;
-    if v_invoice.id is not null then
-      execute 'select pgqueuer.enqueue_job($1, $2)' using p_deliver_job, convert_to(v_invoice.id::text, 'UTF8');
-    end if;
   exception
     when query_canceled or others then
       -- A server that has no room or no time for anybody is no fault of this bill.
@@ -112,5 +109,5 @@ begin
   return next;
 end
 $$;
-comment on function app.bill_next(date, uuid, uuid[], text, boolean) is
+comment on function app.bill_next(date, uuid, uuid[], boolean) is
   'One step of a run in one round trip: claims a subscription that is due, bills it, and issues the invoice with its delivery. No row: nothing is due. What failed changed nothing.';

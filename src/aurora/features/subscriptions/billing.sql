@@ -51,6 +51,24 @@ begin
   end if;
   v_terms := app.terms_at(p_subscription.id, greatest(v_at, app.now()));
   select * into strict v_period from app.fee_period(v_terms, v_at);
+  if not v_last and (
+    p_subscription.plan_id, p_subscription.plan_version, p_subscription.plan_name, p_subscription.price_monthly,
+    p_subscription.price_yearly, p_subscription.billing_period, p_subscription.included_impressions,
+    p_subscription.overage_rate, p_subscription.overage_model, p_subscription.price_model, p_subscription.quota_mode,
+    p_subscription.features
+  ) is not distinct from (
+    v_terms.plan_id, v_terms.plan_version, v_terms.plan_name, v_terms.price_monthly,
+    v_terms.price_yearly, v_terms.billing_period, v_terms.included_impressions,
+    v_terms.overage_rate, v_terms.overage_model, v_terms.price_model, v_terms.quota_mode,
+    v_terms.features
+  ) then
+    -- Nearly every bill: the terms go on. Triggers that look at terms are not even asked.
+    update public.subscriptions s set
+      months_billed = v_next, next_billing_at = app.billing_moment(p_subscription.billing_anchor, v_next, p_subscription.time_zone),
+      current_period_start = v_period.period_start, current_period_end = v_period.period_end
+    where s.id = p_subscription.id;
+    return;
+  end if;
   update public.subscriptions s set
     months_billed = v_next,
     next_billing_at = case when v_last then app.closing_moment(p_subscription, p_subscription.months_billed)

@@ -23,11 +23,16 @@ comment on function app.terms_of(public.subscriptions, timestamptz) is 'A subscr
 
 create or replace function app.terms_at(p_subscription_id uuid, p_at timestamptz)
 returns public.subscription_terms
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-  select t from public.subscription_terms t
+declare
+  v_terms public.subscription_terms;
+begin
+  select t.* into v_terms from public.subscription_terms t
   where t.subscription_id = p_subscription_id and t.starts_at <= p_at
-  order by t.starts_at desc, t.id desc limit 1
+  order by t.starts_at desc, t.id desc limit 1;
+  return v_terms;
+end
 $$;
 comment on function app.terms_at(uuid, timestamptz) is 'The terms in force at a moment; null before the first.';
 
@@ -86,12 +91,14 @@ returns table (period_start timestamptz, period_end timestamptz)
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_anchor constant date := (app.terms_at(p_subscription_id, p_at)).billing_anchor;
   v_end public.subscription_terms;
   v_index integer;
 begin
   select t.* into v_end from public.subscription_terms t
-  where t.subscription_id = p_subscription_id and t.starts_at <= p_at and t.billing_anchor <> v_anchor
+  where t.subscription_id = p_subscription_id and t.starts_at <= p_at and t.billing_anchor <> (
+    select a.billing_anchor from public.subscription_terms a
+    where a.subscription_id = p_subscription_id and a.starts_at <= p_at order by a.starts_at desc, a.id desc limit 1
+  )
   order by t.starts_at desc, t.id desc limit 1;
   if v_end.is_paused and v_end.is_adjusted then
     v_index := app.moment_index(v_end.billing_anchor, v_end.time_zone, v_end.starts_at - interval '1 microsecond');
@@ -144,8 +151,10 @@ comment on function app.keep_terms() is
 create or replace trigger subscriptions_keep_first_terms after insert on subscriptions
   for each row execute function app.keep_terms();
 -- Every bill updates the row, and hardly ever one of these.
-create or replace trigger subscriptions_keep_terms after update on subscriptions
-  for each row when (
+create or replace trigger subscriptions_keep_terms after update of
+    plan_id, plan_version, plan_name, price_monthly, price_yearly, currency, billing_period, included_impressions,
+    overage_rate, overage_model, price_model, quota_mode, features, billing_anchor, time_zone
+  on subscriptions for each row when (
     (old.plan_id, old.plan_version, old.plan_name, old.price_monthly, old.price_yearly, old.currency,
       old.billing_period, old.included_impressions, old.overage_rate, old.overage_model, old.price_model,
       old.quota_mode, old.features, old.billing_anchor, old.time_zone)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -87,8 +86,10 @@ def strict_events(text: bytes) -> list[UsageEvent] | None:
     """Return the events of a body in which nothing is wrong; None for any other."""
     if text[:1] == b"{":
         # Whether it is one event or many shows at its first member.
-        with contextlib.suppress(*_UNREADABLE):
+        try:
             return [_event.decode(text)]
+        except _UNREADABLE:
+            pass
     try:
         return _wrapped_events.decode(text).events if text[:1] == b"{" else _events.decode(text)
     except _UNREADABLE:

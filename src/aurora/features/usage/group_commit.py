@@ -22,7 +22,7 @@ import structlog
 from aurora.core.errors import AuroraError, Unavailable
 from aurora.db.errors import DatabaseBusy
 from aurora.db.pool import Pool, open_pool
-from aurora.db.transaction import PLATFORM, transaction
+from aurora.db.transaction import PLATFORM, transaction, transactions_in_turn
 from aurora.features.usage import service
 from aurora.features.usage.groups import Crowd, Single, Staged
 from aurora.features.usage.model import (
@@ -45,9 +45,12 @@ MAX_SINGLES: Final = 4_096
 """Of at most 16 KiB each, so together as much as the bodies that a hot route may hold."""
 
 GATHER_S: Final = 0.002
-FULL_EVENTS: Final = 500
-"""So many are worth a transaction of their own beside another: their work outweighs the commit's.
-Fewer wait for a small one under way, because each group costs as much as sixty events."""
+FULL_EVENTS: Final = 64
+"""So many are worth a transaction of their own beside a small one under way, and fewer wait for it:
+each group costs as much as forty events. While the one is stored the next is read and staged."""
+
+LARGE_EVENTS: Final = 500
+"""So many keep nobody waiting: their own work outweighs what a small group beside them costs."""
 
 SLICE_EVENTS: Final = 100
 """A millisecond's work: an answer of PostgreSQL that came meanwhile waits no longer than that."""
@@ -100,8 +103,12 @@ class GroupCommit:
         self._alone: set[asyncio.Task[None]] = set()
         self._lanes = [asyncio.create_task(self._lane()) for _ in range(lanes)]
 
-    async def record(self, events: Sequence[tuple[int, UsageEvent]], sender: Sender) -> Receipt:
+    async def record(self, events: list[tuple[int, UsageEvent]], sender: Sender) -> Receipt:
         """Store and count events, each once, and return after the commit.
+
+        Args:
+            events: With their places; emptied when they are staged, for rows take their memory.
+            sender: Who sends them.
 
         Raises:
             IngestBusy: More waits already than may.
@@ -110,13 +117,14 @@ class GroupCommit:
         """
         if self._closing:
             raise IngestStopping(retry_after_s=RETRY_AFTER_S)
-        if self._held and self._held + len(events) > MAX_WAITING_EVENTS:
+        size = len(events)
+        if self._held and self._held + size > MAX_WAITING_EVENTS:
             raise IngestBusy(retry_after_s=RETRY_AFTER_S)
-        self._enter(len(events))
+        self._enter(size)
         try:
             return await self._record(events, sender)
         finally:
-            self._leave(len(events))
+            self._leave(size)
 
     def begin(self, event: UsageEvent, sender: Sender) -> asyncio.Future[Receipt] | None:
         """Do the same for a single event without a task; None where it may not be taken now."""
@@ -136,8 +144,9 @@ class GroupCommit:
         self._wake.set()
         await asyncio.gather(*self._lanes)
 
-    async def _record(self, events: Sequence[tuple[int, UsageEvent]], sender: Sender) -> Receipt:
+    async def _record(self, events: list[tuple[int, UsageEvent]], sender: Sender) -> Receipt:
         staging = await self._staged(events, sender)
+        events.clear()
         if staging.rows:
             staged = Staged(staging, asyncio.get_running_loop().create_future())
             self._put(staged)
@@ -204,8 +213,7 @@ class GroupCommit:
                 if len(self._queue) < self._crowd and not self._is_full() and not self._closing:
                     # Those who were answered together will soon be back together.
                     await asyncio.sleep(GATHER_S)
-                if self._is_full():
-                    # Whoever comes meanwhile need not wait for so much.
+                if self._queued >= LARGE_EVENTS:
                     self._small_groups, is_small = self._small_groups - 1, False
                 group = self._take()
                 if group:
@@ -317,12 +325,10 @@ class GroupCommit:
     ) -> Mapping[bytes, bytes]:
         for attempt in range(1, BUSY_ATTEMPTS + 1):
             try:
-                async with transaction(
+                async with transactions_in_turn(
                     self._writers, PLATFORM, statement_timeout_ms=STATEMENT_TIMEOUT_MS
-                ) as conn:
-                    outcome = await service.store_rows(conn, rows)
-                    if keys:
-                        await service.touch_api_keys(conn, keys)
+                ) as turns:
+                    outcome = await service.store_rows_together(turns, rows, keys)
             except DatabaseBusy:
                 # A deadlock or a timeout: PostgreSQL has rolled it back for certain.
                 if attempt == BUSY_ATTEMPTS:

@@ -1,10 +1,6 @@
--- name: open_usage_staging
--- Makes this session's staging table where it is missing.
-select app.open_usage_staging();
-
--- name: list_staged_usage_counted -> CountedEvent
--- Claims, stores, and counts what was staged; returns what had been counted before.
-select ordinal, digest from app.ingest_staged_usage();
+-- name: list_usage_counted -> CountedEvent
+-- Claims, stores, and counts events; returns what had been counted before.
+select ordinal, digest from app.ingest_usage(:events::app.usage_columns);
 
 -- name: list_usage_reversed -> AsideOutcome
 -- Takes events back, each once; returns what became of each reversal.

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from aurora.core import clock
-from aurora.db.transaction import Connection
+from aurora.db.transaction import Connection, Turns
 from aurora.features.keys.model import KeyOwner
 from aurora.features.keys.service import find_key_owners
 from aurora.features.organizations.service import find_known_organizations
@@ -17,6 +17,7 @@ from aurora.features.usage.model import (
     MAX_AHEAD_SECONDS,
     MAX_LATE_DAYS,
     MAX_SUMMARY_DAYS,
+    CountedEvent,
     DateRangeInvalid,
     GroupBy,
     Receipt,
@@ -118,16 +119,25 @@ async def store_rows(conn: Connection, rows: Mapping[bytes, Row]) -> Outcome:
     # In one order, so that two transactions that share ids wait for each other in turn and never
     # in a circle.
     places = sorted(rows)
-    counted = await store.ingest(conn, [rows[place].data for place in places])
+    return _outcome(rows, places, await store.ingest(conn, [rows[each].data for each in places]))
+
+
+async def store_rows_together(
+    turns: Turns, rows: Mapping[bytes, Row], key_ids: Sequence[UUID]
+) -> Outcome:
+    """Do the same in a transaction that is one message, and say that these keys were used now."""
+    places = sorted(rows)
+    data = [rows[each].data for each in places]
+    return _outcome(rows, places, await store.ingest_together(turns, data, key_ids, clock.now()))
+
+
+def _outcome(
+    rows: Mapping[bytes, Row], places: Sequence[bytes], counted: Sequence[CountedEvent]
+) -> Outcome:
     return Outcome(
         rows,
         {places[each.ordinal]: each.digest.to_bytes(8, "big", signed=True) for each in counted},
     )
-
-
-async def touch_api_keys(conn: Connection, key_ids: Sequence[UUID]) -> None:
-    """Say that these keys were used now."""
-    await store.touch_api_keys(conn, key_ids, clock.now())
 
 
 async def summarise(

@@ -21,13 +21,12 @@ from aurora.features.usage.model import (
     UsageEvent,
 )
 from aurora.features.usage.packing import (
-    HALF,
-    ZERO,
+    Pieces,
     Unstorable,
     content_of,
     digest_of,
     microseconds,
-    pack_prefix,
+    pack_text,
     pack_uuid,
     row_of,
 )
@@ -65,19 +64,19 @@ class Sender:
 
 
 class Row(NamedTuple):
-    """A row for COPY, and by what its sender is told of it: its place in the batch, and its id."""
+    """A row by its columns, and by what its sender is told of it: its place there, and its id."""
 
     number: int
     event_id: str
     digest: bytes
-    data: bytes
+    data: Pieces
 
 
 class _Owner(NamedTuple):
     """What the events of one key have in common."""
 
     organization: bytes
-    prefix: bytes
+    packed: bytes
     key: bytes
     bills: bool
 
@@ -185,11 +184,13 @@ class Staging:
         if not isinstance(owner, _Owner):
             self.rejected.append(Rejection(index, *owner))
             return
+        organization, packed, key, bills = owner
         try:
+            event_id = pack_text(event.id)
             # The owner's key and not the event's: whether it was named or followed is no other
             # content.
-            content = content_of(event, at_us, owner.key)
-            identity = event_key(event.source, event.id)
+            content = content_of(event, at_us, key, event_id)
+            identity = identity_of(event.source, event_id)
         except Unstorable as wrong:
             self.rejected.append(Rejection(index, "event_invalid", str(wrong)))
             return
@@ -197,15 +198,10 @@ class Staging:
             self._set_aside(index, event, owner, identity, content, is_timely=is_timely)
             return
         # Billable: a production key, an impression, a successful status (design.md, section 6).
-        bills = owner.bills and event.widget_impression and 200 <= event.status_code < 400  # noqa: PLR2004
+        bills = bills and event.widget_impression and 200 <= event.status_code < 400  # noqa: PLR2004
         digest = digest_of(content)
-        row = Row(
-            index,
-            event.id,
-            digest,
-            row_of(owner.prefix, identity, digest, content, is_billable=bills),
-        )
-        place = owner.organization + identity
+        row = Row(index, event.id, digest, row_of(packed, identity, digest, bills, content))
+        place = organization + identity
         if self.rows.setdefault(place, row) is not row:
             self._repeats.append((place, row))
             return
@@ -224,12 +220,12 @@ class Staging:
         event: UsageEvent,
         owner: _Owner,
         identity: bytes,
-        content: bytes,
+        content: Pieces,
         *,
         is_timely: bool,
     ) -> None:
         reverses = None if event.reverses is None else event_key(event.source, event.reverses)
-        digest = digest_of(content + (reverses or b""))
+        digest = digest_of((*content, reverses or b""))
         event.api_key_id = event.api_key_id or self.sender.key_id
         place = owner.organization + identity
         aside = Aside(index, UUID(bytes=owner.organization), identity, digest, event, reverses)
@@ -283,7 +279,7 @@ class Staging:
             self._keys.add(key_id)
         return _Owner(
             organization_id.bytes,
-            pack_prefix(organization_id),
+            pack_uuid(organization_id),
             pack_uuid(key_id),
             key is not None and key.environment == "production",
         )
@@ -337,10 +333,17 @@ def event_key(source: str | None, event_id: str) -> bytes:
     Raises:
         Unstorable: A text does hold one.
     """
-    joined = f"{source or ''}\0{event_id}"
-    if joined.count("\0") > 1:
-        raise Unstorable(ZERO)
-    try:
-        return hashlib.sha256(joined.encode()).digest()[:16]
-    except UnicodeEncodeError:
-        raise Unstorable(HALF) from None
+    return identity_of(source, pack_text(event_id))
+
+
+def identity_of(source: str | None, event_id: bytes) -> bytes:
+    """Return the same by the packed id.
+
+    Raises:
+        Unstorable: The source cannot be written.
+    """
+    # Of text that was packed no byte is zero, but perhaps of its length, which stands before it.
+    joined = b"\0" + event_id[4:]
+    if source:
+        joined = pack_text(source)[4:] + joined
+    return hashlib.sha256(joined).digest()[:16]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from aurora.db.queries import execute, fetch_all, fetch_one, fetch_value, load_queries
-from aurora.db.transaction import Connection
+from aurora.db.messages import Packed, PackedStatement
+from aurora.db.queries import execute, fetch_all, fetch_one, fetch_value, load_queries, packed
+from aurora.db.transaction import Connection, Turns
 from aurora.features.usage.model import (
     MAX_DIFFERENCES,
     MAX_QUARANTINED,
@@ -30,24 +31,53 @@ from aurora.features.usage.model import (
     StoredEvent,
     SummaryRow,
 )
-from aurora.features.usage.packing import COLUMNS, document_of
+from aurora.features.usage.packing import (
+    Pieces,
+    columns_of,
+    pack_moment,
+    pack_uuids,
+    unpack_counted,
+)
 
 QUERIES = load_queries(__package__)
 
-_COLUMNS = ", ".join(f'"{column}"' for column in COLUMNS)
-_COPY = f"copy pg_temp.usage_staging ({_COLUMNS}) from stdin (format binary)"
+ROWS_A_STATEMENT: Final = 2_000
+"""Together about a megabyte; what a function reads of them then stays in its memory."""
 
 
-async def ingest(conn: Connection, rows: Iterable[bytes]) -> list[CountedEvent]:
+async def ingest(conn: Connection, rows: Sequence[Pieces]) -> list[CountedEvent]:
     """Store packed rows, in the order of their identities, each of which is there once.
 
     Returns:
         Those whose id had been counted before; all others are stored and counted.
     """
-    await execute(conn, QUERIES["open_usage_staging"])
-    async with conn.cursor() as cursor, cursor.copy(_COPY) as copy:
-        await copy.write(document_of(rows))
-    return await fetch_all(conn, QUERIES["list_staged_usage_counted"], CountedEvent)
+    query = QUERIES["list_usage_counted"]
+    return await fetch_all(conn, query, CountedEvent, events=Packed(columns_of(rows)))
+
+
+async def ingest_together(
+    turns: Turns, rows: Sequence[Pieces], key_ids: Sequence[UUID], used_at: datetime
+) -> list[CountedEvent]:
+    """Do the same in a transaction that is one message, and say when these keys were last used."""
+    begins = range(0, len(rows), ROWS_A_STATEMENT)
+
+    def statements() -> Iterator[PackedStatement]:
+        # While one is run the next is made. Their rows are in one order, so of two transactions
+        # that share ids one waits; where both bring a new day they might in a circle, and the one
+        # that PostgreSQL ends is tried again.
+        for begin in begins:
+            columns = columns_of(rows[begin : begin + ROWS_A_STATEMENT])
+            yield packed(QUERIES["list_usage_counted"], events=Packed(columns))
+        if key_ids:
+            used, keys = Packed(pack_moment(used_at)), Packed(pack_uuids(key_ids))
+            yield packed(QUERIES["update_api_keys_last_used"], key_ids=keys, used_at=used)
+
+    results = await turns.run_together(statements())
+    return [
+        CountedEvent(ordinal=begin + each.ordinal, digest=each.digest)
+        for begin, result in zip(begins, results, strict=False)
+        for each in unpack_counted(result)
+    ]
 
 
 async def reverse(conn: Connection, rows: bytes) -> list[AsideOutcome]:
