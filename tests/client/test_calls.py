@@ -10,7 +10,9 @@ import httpx
 import pytest
 
 from aurora.client import AnswerUnreadable, Aurora, Limited, Retrying, ServerFailed, Unreachable
+from aurora.client.calls import Call
 from aurora.client.errors import CallFailed
+from aurora.client.exchange import request_of
 from aurora.client.model import NewKey
 from aurora.client.retrying import retry_after_s
 from aurora.core import clock
@@ -140,3 +142,16 @@ def test_the_token_follows_no_redirect() -> None:
     with pytest.raises(AnswerUnreadable):
         a_client(network).keys.verify("x")
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/keys/verify", "/v1/organizations/a%2Fb%3F/keys"])
+@pytest.mark.parametrize(
+    "base", ["http://h:1", "http://h:1/", "https://h/behind", "https://h/behind/this/"]
+)
+def test_a_call_goes_where_httpx_itself_would_send_it(base: str, path: str) -> None:
+    with httpx.Client(base_url=base) as client:
+        theirs = client.build_request("GET", path).url
+    ours = request_of(Call("GET", path, bytes), base)["url"]
+    assert (ours, ours.raw_path) == (theirs, theirs.raw_path)
+    # The wrong version: a path is not a reference, which would leave out what stands before it.
+    assert (httpx.URL(base).join(path) == theirs) == ("behind" not in base)

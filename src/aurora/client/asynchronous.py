@@ -65,6 +65,7 @@ class AsyncAurora:
         retrying: Retrying | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
+        self._url = url
         self._http = httpx.AsyncClient(transport=transport, **options(url, token, timeout_s))
         self._retrying = retrying or Retrying()
         self.keys = AsyncKeys(self)
@@ -104,7 +105,7 @@ class AsyncAurora:
 
     async def _send_once(self, call: Call[T]) -> T:
         try:
-            got = await self._http.request(**request_of(call))
+            got = await self._http.request(**request_of(call, self._url))
         except httpx.HTTPError as error:
             raise unreachable(call, error) from None
         return answer_of(call, got.status_code, got.headers, got.content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, TypeVar, cast
 
 import httpx
@@ -18,6 +19,8 @@ T = TypeVar("T")
 TIMEOUT_S: Final = 10.0
 CONNECT_TIMEOUT_S: Final = 5.0
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+MAX_ADDRESSES: Final = 1_024
+"""Parsed ones that are kept."""
 
 _REFUSED_FROM: Final = 400
 
@@ -44,8 +47,8 @@ def options(url: str, token: str, timeout_s: float) -> dict[str, Any]:
     }
 
 
-def request_of(call: Call[Any]) -> dict[str, Any]:
-    """Return a call as the arguments of httpx."""
+def request_of(call: Call[Any], url: str) -> dict[str, Any]:
+    """Return a call to the Aurora at an address as the arguments of httpx."""
     headers: dict[str, str] = {}
     if call.body is not None:
         headers["content-type"] = "application/json"
@@ -53,11 +56,22 @@ def request_of(call: Call[Any]) -> dict[str, Any]:
         headers["idempotency-key"] = call.idempotency_key
     return {
         "method": call.method,
-        "url": call.path,
+        "url": _address(url, call.path),
         "content": call.body,
-        "params": dict(call.query),
+        "params": dict(call.query) or None,
         "headers": headers,
     }
+
+
+@lru_cache(maxsize=MAX_ADDRESSES)
+def _address(url: str, path: str) -> httpx.URL:
+    """Return where a call goes, the path after that of the address.
+
+    httpx would do the same, three times a call: parsing is two thirds of what it takes it to make a
+    request, 120 µs beside 36.
+    """
+    base = httpx.URL(url)
+    return base.copy_with(raw_path=base.raw_path.rstrip(b"/") + path.encode("ascii"))
 
 
 def answer_of(call: Call[T], status: int, headers: Mapping[str, str], body: bytes) -> T:
