@@ -2,8 +2,9 @@
 
 Run it with `python -m bench.gate`; the last line is JSON. Over HTTP both servers run under uvicorn
 with the same settings, get the same body over 32 connections, and are loaded in turn; the value is
-the ratio of the medians of requests a second. Then Aurora is loaded with half of what it managed,
-each request timed from the moment it was due.
+the ratio of the medians of requests a second. Then each is loaded with half of what it managed,
+each request timed from the moment it was due. Beside a cold key stands what an empty transaction
+takes.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from bench.rig.serving import Serving, aurora_serve, bare_app, post
 
 from aurora.core.secrets import generate_api_key
 from aurora.db.pool import Pool, open_pool
+from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.gate.api import verify_at_once
 from aurora.features.gate.model import KeyRow, VerifyRequest
 from aurora.features.gate.service import Gate
@@ -104,15 +106,18 @@ def over_http(bench: Bench, customer: Customer) -> dict[str, Any]:
         aurora = Loaded(serve, bodies, bench.server.pid)
         limit = Loaded(bare, bodies, bench.server.pid)
         rates, limit_rates = interleave(ROUNDS, aurora.run, limit.run)
-        half_p99_ms = median([aurora.at(median(rates) / 2) for _ in range(3)])
+        half_p99s, bare_half_p99s = interleave(
+            3, lambda: aurora.at(median(rates) / 2), lambda: limit.at(median(limit_rates) / 2)
+        )
         return {
             "requests_per_s": median(rates),
             "p99_ms": aurora.p99_ms(),
-            "half_load_p99_ms": half_p99_ms,
+            "half_load_p99_ms": median(half_p99s),
             "server_cpu_us": aurora.cpu_us("server"),
             "postgres_cpu_us": aurora.cpu_us("postgres"),
             "bare_requests_per_s": median(limit_rates),
             "bare_p99_ms": limit.p99_ms(),
+            "bare_half_load_p99_ms": median(bare_half_p99s),
             "bare_cpu_us": limit.cpu_us("server"),
             "ratio": median(rates) / median(limit_rates),
         }
@@ -136,7 +141,7 @@ async def in_process(bench: Bench, customer: Customer, cold: list[str]) -> dict[
         if done == CALLS:
             took_us.append(1e6 * (time.perf_counter() - began) / CALLS)
         await asyncio.sleep(0)
-    cold_ms, bare_ms = [], []
+    cold_ms, bare_ms, empty_ms = [], [], []
     for key in cold:
         began = time.perf_counter()
         verdict = await gate.verify(VerifyRequest(key=key))
@@ -148,6 +153,10 @@ async def in_process(bench: Bench, customer: Customer, cold: list[str]) -> dict[
         began = time.perf_counter()
         await gate.verify(VerifyRequest(key=key), takes=False)
         bare_ms.append(1e3 * (time.perf_counter() - began))
+        began = time.perf_counter()
+        async with transaction(pool, PLATFORM) as conn:
+            await conn.execute("select 1")
+        empty_ms.append(1e3 * (time.perf_counter() - began))
     await gate.stop()
     await limits.close()
     await pool.close()
@@ -155,6 +164,7 @@ async def in_process(bench: Bench, customer: Customer, cold: list[str]) -> dict[
         "warm_us": median(took_us),
         "cold_ms": median(bare_ms),
         "cold_with_first_lease_ms": median(cold_ms),
+        "empty_transaction_ms": median(empty_ms),
     }
 
 
