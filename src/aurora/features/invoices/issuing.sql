@@ -68,8 +68,8 @@ begin
     select null::text as invoice_number, null::text as kid into v_given;
   end if;
   insert into public.invoices (
-    id, created_at, updated_at, organization_id, subscription_id, legal_entity_id, kind, invoice_number, kid, issued_at, status, invoice_date,
-    due_date, billed_at, period_start, period_end, subtotal, tax_rate, tax_amount, total, currency, tax_amount_nok,
+    id, created_at, updated_at, organization_id, subscription_id, legal_entity_id, kind, invoice_number, kid,
+    issued_at, status, invoice_date, due_date, billed_at, period_start, period_end, subtotal, tax_rate, tax_amount, total, currency, tax_amount_nok,
     exchange_rate, exchange_rate_on, exchange_rate_source, line_items, tax_lines, seller, buyer, terms, notes, language
   )
   select v_id, v_now, v_now, p_organization_id, p_subscription.id, v_sale.legal_entity_id,
