@@ -120,6 +120,15 @@ async def test_an_exception_in_the_block_takes_nothing_back(alone: Pool, stage: 
     await assert_clean(alone)
 
 
+async def test_those_who_only_read_write_nothing(alone: Pool, stage: str) -> None:
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        async with transactions_in_turn(alone, PLATFORM, read_only=True) as turns:
+            assert await turns.run("select 1 as one", {}) == [{"one": 1}]
+            await write(turns, "never")
+    assert seen(stage) == []
+    await assert_clean(alone)
+
+
 async def test_a_lost_connection_says_so(alone: Pool, stage: str) -> None:
     with pytest.raises(Unavailable):
         async with transactions_in_turn(alone, PLATFORM) as turns:

@@ -281,7 +281,7 @@ async def fetch_value(
 
 
 async def fetch_in_turn(
-    turns: Turns, query: Query, model: type[T], /, *, times: int, **params: Any
+    turns: Turns, query: Query, model: type[T], /, *, times: int = 1, **params: Any
 ) -> list[T]:
     """Run a query so many times, each committed by itself; return all rows as `model`s.
 

@@ -248,7 +248,11 @@ class Turns:
 
 @asynccontextmanager
 async def transactions_in_turn(
-    pool: Pool, acting_as: Actor, *, statement_timeout_ms: int = STATEMENT_TIMEOUT_MS
+    pool: Pool,
+    acting_as: Actor,
+    *,
+    read_only: bool = False,
+    statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
 ) -> AsyncIterator[Turns]:
     """Borrow a connection for many transactions of one statement each, several in a round trip.
 
@@ -258,6 +262,7 @@ async def transactions_in_turn(
     Args:
         pool: Where the connection comes from and returns to, clean.
         acting_as: Whose rights apply.
+        read_only: Let PostgreSQL refuse every write.
         statement_timeout_ms: The longest any single statement may run, in milliseconds.
 
     Raises:
@@ -266,7 +271,7 @@ async def transactions_in_turn(
     try:
         connection = await pool.getconn()
         try:
-            opening = _opening(connection, acting_as, False, statement_timeout_ms)
+            opening = _opening(connection, acting_as, read_only, statement_timeout_ms)
             try:
                 yield Turns(connection, opening)
             except BaseException:

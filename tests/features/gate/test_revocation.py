@@ -20,7 +20,7 @@ from tests.conftest import LOGIN_ROLE
 
 from aurora.core import clock
 from aurora.db.pool import Pool, open_pool
-from aurora.db.transaction import PLATFORM, transaction
+from aurora.db.transaction import PLATFORM, transaction, transactions_in_turn
 from aurora.features.gate import store
 from aurora.features.gate.cache import Cache
 from aurora.features.gate.model import VerifyRequest
@@ -228,8 +228,8 @@ async def test_what_was_read_before_a_change_is_not_remembered_after_it(stage: S
 async def _row_before(stage: Stage, change: Callable[[], Awaitable[None]]) -> tuple[int, Any]:
     gate = stage.here
     generation = gate.cache.generation
-    async with transaction(gate.pool, PLATFORM, read_only=True) as conn:
-        row = await store.find_key(conn, gate_digest(stage.made.key).hex())
+    async with transactions_in_turn(gate.pool, PLATFORM, read_only=True) as turns:
+        row = await store.find_key(turns, gate_digest(stage.made.key).hex())
     assert row is not None
     await change()
     return generation, gate.cache.compile(row)

@@ -1,12 +1,8 @@
 -- name: find_key_by_hash -> KeyRow
 -- What the gate decides on: the key, its organization, and what that has bought.
-select k.id, k.organization_id, o.status as organization_status, s.plan_id, k.kind, k.environment, k.scopes,
-  k.status, k.not_before, k.expires_at, k.allowed_origins, k.ip_whitelist, k.rate_limit_tier, k.rate_limit_per_hour,
-  k.burst_per_second
-from api_keys k
-join organizations o on o.id = k.organization_id
-left join subscriptions s on s.organization_id = k.organization_id and s.status in ('trialing', 'active', 'past_due')
-where k.key_hash = :key_hash and o.deleted_at is null;
+select id, organization_id, organization_status, plan_id, kind, environment, scopes, status, not_before, expires_at,
+  allowed_origins, ip_whitelist, rate_limit_tier, rate_limit_per_hour, burst_per_second
+from app.key_at_the_gate(:key_hash::text);
 
 -- name: get_changes_since -> Changes
 -- What has become visible since the snapshot :seen, and the snapshot it was seen from; one more than

@@ -15,7 +15,7 @@ from aurora.core import clock
 from aurora.core.errors import AuroraError
 from aurora.core.secrets import is_well_formed
 from aurora.db.pool import Pool
-from aurora.db.transaction import PLATFORM, transaction
+from aurora.db.transaction import PLATFORM, transactions_in_turn
 from aurora.features.gate import store
 from aurora.features.gate.abuse import FailureCaps
 from aurora.features.gate.cache import Cache
@@ -189,8 +189,9 @@ class Gate:
             done.exception()
 
     async def _look_up(self, digest: bytes, generation: int) -> KeyRecord | None:
-        async with transaction(self.pool, PLATFORM, read_only=True) as conn:
-            row = await store.find_key(conn, digest.hex())
+        # Somebody waits for it, so it is one message and not three.
+        async with transactions_in_turn(self.pool, PLATFORM, read_only=True) as turns:
+            row = await store.find_key(turns, digest.hex())
         record = None if row is None else self.cache.compile(row)
         self.cache.keep(digest, record, generation)
         return record

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from aurora.db.queries import fetch_one, fetch_optional, fetch_value, load_queries
-from aurora.db.transaction import Connection
+from aurora.db.queries import fetch_in_turn, fetch_one, fetch_value, load_queries
+from aurora.db.transaction import Connection, Turns
 from aurora.features.gate.model import MAX_CHANGES, Changes, KeyRow
 
 QUERIES = load_queries(__package__)
 
 
-async def find_key(conn: Connection, key_hash: str) -> KeyRow | None:
+async def find_key(turns: Turns, key_hash: str) -> KeyRow | None:
     """Return what the gate decides on, by the key's SHA-256 in hex."""
-    return await fetch_optional(conn, QUERIES["find_key_by_hash"], KeyRow, key_hash=key_hash)
+    rows = await fetch_in_turn(turns, QUERIES["find_key_by_hash"], KeyRow, key_hash=key_hash)
+    return rows[0] if rows else None
 
 
 async def read_changes(conn: Connection, seen: str | None) -> Changes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from aurora.db.queries import execute, fetch_one, fetch_optional, fetch_value, load_queries
-from aurora.db.transaction import Connection
+from aurora.db.queries import execute, fetch_in_turn, fetch_optional, fetch_value, load_queries
+from aurora.db.transaction import Connection, Turns
 from aurora.features.limits.budget import Asked, Unused
 from aurora.features.limits.model import Lease, Quota
 
@@ -32,10 +32,10 @@ async def warn_of_quota(conn: Connection, organization_id: UUID) -> int:
     return told
 
 
-async def lease(conn: Connection, organization_id: UUID, key_id: UUID, asked: Asked) -> Lease:
+async def lease(turns: Turns, organization_id: UUID, key_id: UUID, asked: Asked) -> Lease:
     """Grant requests of a key, as many as its window leaves."""
-    return await fetch_one(
-        conn,
+    (granted,) = await fetch_in_turn(
+        turns,
         QUERIES["insert_lease"],
         Lease,
         organization_id=organization_id,
@@ -48,6 +48,7 @@ async def lease(conn: Connection, organization_id: UUID, key_id: UUID, asked: As
         returned_end=asked.returned_end,
         expected=asked.expected,
     )
+    return granted
 
 
 async def give_back(conn: Connection, unused: Sequence[Unused]) -> None:

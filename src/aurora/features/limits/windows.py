@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from aurora.db.pool import Pool
-from aurora.db.transaction import PLATFORM, transaction
+from aurora.db.transaction import PLATFORM, transaction, transactions_in_turn
 from aurora.features.limits import store
 from aurora.features.limits.budget import Asked, Unused
 from aurora.features.limits.model import LEASE_TIMEOUT_S, Lease
@@ -31,8 +31,11 @@ class PooledWindows:
             AuroraError: PostgreSQL cannot be reached, or refuses.
             psycopg.Error: A database error that no Aurora error stands for.
         """
-        async with transaction(self._pool, PLATFORM, statement_timeout_ms=_TIMEOUT_MS) as conn:
-            return await store.lease(conn, organization_id, key_id, asked)
+        # In one message: between three of them other processes would wait for the key's window.
+        async with transactions_in_turn(
+            self._pool, PLATFORM, statement_timeout_ms=_TIMEOUT_MS
+        ) as turns:
+            return await store.lease(turns, organization_id, key_id, asked)
 
     async def give_back(self, unused: Sequence[Unused]) -> None:
         """Return what nobody used; where this fails it is lost for the window.
