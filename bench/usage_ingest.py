@@ -4,7 +4,8 @@ Run it with `python -m bench.usage_ingest [--minutes N]`; the last line is JSON.
 to a real `aurora serve`, deduplicated and counted, into a durable PostgreSQL.
 
 - Batches of 1,000 come on four connections, of 10,000 on two; beside them finished rows are copied
-  on one connection into the same table with the same indexes, a commit a batch.
+  on one connection into the same table with the same indexes, a commit a batch. A round is a
+  hundred requests or thirty.
 - Single events come on 128 connections; beside them the same bodies go to an application that only
   reads them, and to FastAPI with SQLAlchemy that inserts each into the founding document's table.
 - With `--minutes`, batches and single events come at once for so long, and the server's memory is

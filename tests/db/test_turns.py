@@ -12,7 +12,7 @@ import pytest
 from tests.db.test_transaction import WHO, NoteEmpty, assert_clean
 
 from aurora.core.errors import Unavailable
-from aurora.db.messages import Packed, PackedStatement, exchange
+from aurora.db.messages import Packed, PackedStatement, exchange, type_number
 from aurora.db.pool import Pool, open_pool
 from aurora.db.transaction import PLATFORM, Turns, named, tenant, transactions_in_turn
 
@@ -103,7 +103,7 @@ async def test_a_message_that_is_one_transaction_would_be_caught(
         self: Turns, statement: str, params: Mapping[str, Any], *, times: int = 1
     ) -> list[dict[str, Any]]:
         message = f"{'; '.join(self._opening)}; {f'{statement}; ' * times} commit"
-        async with psycopg.AsyncClientCursor(self._connection) as cursor:
+        async with psycopg.AsyncClientCursor(self.connection) as cursor:
             await cursor.execute(message.encode(), params)
         return []
 
@@ -187,7 +187,7 @@ async def test_where_one_of_them_is_refused_all_are(
         opening = [PackedStatement(each) for each in self._opening]
         for each in statements:
             message = [*opening, each, PackedStatement("commit")]
-            await exchange(self._connection.pgconn, message)
+            await exchange(self.connection.pgconn, message)
         return []
 
     monkeypatch.setattr(Turns, "run_together", each_alone)
@@ -212,3 +212,19 @@ async def test_whoever_is_interrupted_leaves_no_connection_in_use(alone: Pool, s
             await turns.run_together([note("never"), PackedStatement("select pg_sleep(60)")])
     await assert_clean(alone)
     assert seen(stage) == []
+
+
+async def test_the_number_of_a_type_is_asked_once_a_connection(alone: Pool, stage: str) -> None:
+    with psycopg.connect(stage, autocommit=True) as owner:
+        owner.execute("drop type if exists stage.pair; create type stage.pair as (a int, b text)")
+        row = owner.execute("select 'stage.pair'::regtype::oid::bigint").fetchone()
+    assert row
+    async with transactions_in_turn(alone, PLATFORM) as turns:
+        assert await type_number(turns.connection, "stage.pair") == row[0]
+        with psycopg.connect(stage, autocommit=True) as owner:
+            owner.execute("drop type stage.pair")
+        assert await type_number(turns.connection, "stage.pair") == row[0], "it asked again"
+        with pytest.raises(LookupError, match=r"stage\.pair"):
+            async with await psycopg.AsyncConnection.connect(stage) as another:
+                await type_number(another, "stage.pair")
+    await assert_clean(alone)

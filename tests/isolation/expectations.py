@@ -253,6 +253,7 @@ FUNCTIONS |= dict.fromkeys(
         "app.touch_api_keys",
         "app.note_gate_change",
         "app.fold_gate_changes",
+        "app.key_at_the_gate",
         "app.tell_of_exposed_key",
         "app.notify_members",
         "app.limit_new_key",

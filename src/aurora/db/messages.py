@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg.adapt import Dumper
@@ -19,7 +20,7 @@ from psycopg.pq.abc import PGconn, PGresult
 
 
 class Packed(NamedTuple):
-    """A value in the binary form of a type that the statement names, as `$1::app.usage_columns`."""
+    """A value in the binary form of a type that the statement names, as `$1::app.usage_event[]`."""
 
     data: bytes
 
@@ -42,6 +43,39 @@ class _PackedDumper(Dumper):
 
 
 psycopg.adapters.register_dumper(Packed, _PackedDumper)
+
+
+_numbers: WeakKeyDictionary[Any, dict[str, int]] = WeakKeyDictionary()
+
+
+async def type_number(connection: psycopg.AsyncConnection[Any], name: str) -> int:
+    """Return the number of a type, as the binary form of an array of it names it.
+
+    Of a type that is not PostgreSQL's own it is another in each database, so it is asked for once a
+    connection.
+
+    Args:
+        connection: In a transaction or not.
+        name: With its schema, as `app.usage_event`.
+
+    Raises:
+        LookupError: There is no such type.
+    """
+    known = _numbers.setdefault(connection, {})
+    if name not in known:
+        schema, _, own_name = name.partition(".")
+        # By the catalogue: `name::regtype` would take the rights of whoever acts here.
+        found = await connection.execute(
+            "select t.oid from pg_catalog.pg_type t"
+            " join pg_catalog.pg_namespace n on n.oid = t.typnamespace"
+            " where n.nspname = %s and t.typname = %s",
+            (schema, own_name),
+        )
+        row = await found.fetchone()
+        if row is None:
+            raise LookupError(f"there is no type {name}")
+        known[name] = int(row[0])
+    return known[name]
 
 
 async def exchange(pgconn: PGconn, statements: Iterable[PackedStatement]) -> list[PGresult]:

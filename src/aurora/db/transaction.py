@@ -205,7 +205,7 @@ class Turns:
     """A connection on which every statement is a transaction of its own; see below."""
 
     def __init__(self, connection: Connection, opening: Sequence[str]) -> None:
-        self._connection, self._opening = connection, opening
+        self.connection, self._opening = connection, opening
 
     async def run(
         self, statement: str, params: Mapping[str, Any], *, times: int = 1
@@ -224,7 +224,7 @@ class Turns:
         opening = "; ".join(self._opening).replace("%", "%%")
         one = f"{opening}; {statement}; commit; "
         rows: list[dict[str, Any]] = []
-        async with psycopg.AsyncClientCursor(self._connection, row_factory=dict_row) as cursor:
+        async with psycopg.AsyncClientCursor(self.connection, row_factory=dict_row) as cursor:
             await cursor.execute((one * times).encode(), params)
             last: list[dict[str, Any]] = []
             while True:
@@ -243,7 +243,7 @@ class Turns:
         """
         opening = [PackedStatement(each) for each in self._opening]
         message = chain(opening, statements, [PackedStatement("commit")])
-        return (await exchange(self._connection.pgconn, message))[len(opening) : -1]
+        return (await exchange(self.connection.pgconn, message))[len(opening) : -1]
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ from aurora.features.usage.model import (
     Rejection,
     TooManyEvents,
 )
-from aurora.features.usage.packing import Unstorable, check_event, pack_address
+from aurora.features.usage.packing import HEADER_BYTES, Unstorable, check_event, pack_address
 
 EVENT = an_event(id="e", timestamp="2026-01-01T00:00:00Z")
 JSON_VALUES = st.recursive(
@@ -149,4 +149,4 @@ def test_an_ipv4_address_is_one_however_it_is_written() -> None:
 def test_an_address_is_packed_as_postgresql_reads_it(address: IPv4Address | IPv6Address) -> None:
     plain = getattr(address, "ipv4_mapped", None) or address
     head = b"\2\x20\0\4" if plain.version == 4 else b"\3\x80\0\x10"
-    assert pack_address(str(address))[4:] == head + plain.packed
+    assert pack_address(str(address))[HEADER_BYTES:] == head + plain.packed

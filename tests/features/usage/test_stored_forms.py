@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from ipaddress import ip_address
 from typing import Any
+from uuid import UUID
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.builders import a_key, an_event, an_organization, decoded
+from psycopg.rows import dict_row
+from tests.builders import a_key, an_event, an_organization, decoded, moment
 
 from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, transaction
@@ -46,6 +49,52 @@ async def test_address_metadata_and_identity_read_back_as_sent(
     assert kept == metadata
     assert identity == expected
     assert identity.bytes == event_key(None, event["id"])
+
+
+def told(key_id: UUID) -> dict[str, Any]:
+    """An event that says something in every field, and in each something else."""
+    return {
+        "id": "e-17",
+        "timestamp": datetime(2026, 2, 28, 23, 59, 59, 999999, tzinfo=UTC),
+        "api_key_id": key_id,
+        "endpoint": "/api/aurora/tonight",
+        "method": "PATCH",
+        "status_code": 207,
+        "response_time_ms": 41,
+        "cached": True,
+        "widget_type": "chat",
+        "widget_impression": True,
+        "origin": "https://hotel.example",
+        "user_agent": "Blåtann/1.0",
+        "ip_address": ip_address("2001:db8::7"),
+        "country_code": "SJ",
+        "metadata": {"room": "Nordlys", "nights": [1, 2]},
+    }
+
+
+async def test_every_column_reads_back_as_sent(pool: Pool) -> None:
+    async with transaction(pool, PLATFORM) as conn:
+        organization = await an_organization(conn)
+        key = await a_key(conn, organization)
+        sent = told(key.record.id)
+        sender = Sender(organization_id=organization.id, backfill=True)
+        event = {**sent, "timestamp": moment(sent["timestamp"]), "ip_address": "2001:db8::7"}
+        receipt = await record_usage(conn, decoded([event]), sender)
+        assert receipt.accepted == 1, receipt
+        async with conn.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(
+                "select a.*, e.digest, e.date as claimed_on from usage_analytics a"
+                " join usage_event_ids e using (organization_id, event_key)"
+                " where organization_id = %s",
+                (organization.id,),
+            )
+            stored = await cursor.fetchone()
+    assert stored
+    kept = {name: stored["event_id" if name == "id" else name] for name in sent}
+    assert kept == sent
+    assert (stored["date"], stored["claimed_on"]) == (date(2026, 2, 28), date(2026, 2, 28))
+    assert stored["billable"], "a production key, an impression, a success"
+    assert len(stored["visitor"]) == 8
 
 
 def _unwrapped(address: str) -> object:

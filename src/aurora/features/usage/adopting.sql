@@ -51,13 +51,13 @@ begin
         left join public.api_keys k on k.id = p.api_key_id and k.organization_id = p.organization_id
     ), staged as (
       insert into pg_temp.usage_staging
-      select 0, w.organization_id, app.usage_event_key($4, w.id::text), hashtextextended(w.id::text, 0), w.id::text,
-        w."timestamp", w.api_key_id, w.endpoint, w.method, w.status_code, w.response_time_ms,
-        coalesce(w.cached, false), w.widget_type, coalesce(w.widget_impression, false),
+      select w.organization_id, app.usage_event_key($4, w.id::text), hashtextextended(w.id::text, 0),
         coalesce(w.widget_impression and w.environment = 'production' and app.is_successful(w.status_code), false),
-        w.origin, w.user_agent, w.ip_address, w.country_code, coalesce(w.metadata, '{}')
+        w."timestamp", w.status_code, coalesce(w.cached, false), coalesce(w.widget_impression, false), w.api_key_id,
+        w.id::text, w.endpoint, w.method, w.response_time_ms, w.widget_type, w.origin, w.user_agent, w.ip_address,
+        w.country_code, coalesce(w.metadata, '{}')
       from owned w where w.is_right
-      order by 2, 3
+      order by 1, 2
     )
     select max(id), count(*)::integer, (count(*) filter (where not is_right))::integer from owned
   $sql$, p_table)

@@ -2,9 +2,9 @@
 
 revoke execute on function
   app.has_usage_partition(text), app.ensure_usage_partitions(date, date), app.usage_event_key(text, text), app.is_successful(integer),
-  app.open_usage_staging(), app.staged_usage(), app.count_usage(app.usage_columns, boolean[], integer),
-  app.count_staged_usage(integer), app.claim_usage_singly(app.usage_columns, date),
-  app.ingest_usage(app.usage_columns), app.ingest_staged_usage(), app.fold_usage(integer), app.open_usage_folding(),
+  app.open_usage_staging(), app.staged_usage(), app.count_usage(app.usage_event[], integer),
+  app.count_staged_usage(integer), app.claim_usage_singly(app.usage_event[], date),
+  app.ingest_usage(app.usage_event[]), app.ingest_staged_usage(), app.fold_usage(integer), app.open_usage_folding(),
   app.take_usage_deltas(integer), app.fold_usage_counts(), app.fold_usage_rollups(), app.fold_usage_latencies(), app.usage_value_limit(text),
   app.count_closed_visitors(integer), app.count_billable(uuid, timestamptz, timestamptz),
   app.forget_usage_event_ids(integer, integer), app.forget_visitor_salts(integer),
@@ -21,9 +21,9 @@ revoke execute on function
 from public;
 grant execute on function
   app.has_usage_partition(text), app.ensure_usage_partitions(date, date), app.usage_event_key(text, text), app.is_successful(integer),
-  app.open_usage_staging(), app.staged_usage(), app.count_usage(app.usage_columns, boolean[], integer),
-  app.count_staged_usage(integer), app.claim_usage_singly(app.usage_columns, date),
-  app.ingest_usage(app.usage_columns), app.ingest_staged_usage(), app.fold_usage(integer), app.open_usage_folding(),
+  app.open_usage_staging(), app.staged_usage(), app.count_usage(app.usage_event[], integer),
+  app.count_staged_usage(integer), app.claim_usage_singly(app.usage_event[], date),
+  app.ingest_usage(app.usage_event[]), app.ingest_staged_usage(), app.fold_usage(integer), app.open_usage_folding(),
   app.take_usage_deltas(integer), app.fold_usage_counts(), app.fold_usage_rollups(), app.fold_usage_latencies(), app.usage_value_limit(text),
   app.count_closed_visitors(integer), app.count_billable(uuid, timestamptz, timestamptz),
   app.forget_usage_event_ids(integer, integer), app.forget_visitor_salts(integer),

@@ -1,6 +1,6 @@
 -- name: list_usage_counted -> CountedEvent
 -- Claims, stores, and counts events; returns what had been counted before.
-select ordinal, digest from app.ingest_usage(:events::app.usage_columns);
+select ordinal, digest from app.ingest_usage(:events::app.usage_event[]);
 
 -- name: list_usage_reversed -> AsideOutcome
 -- Takes events back, each once; returns what became of each reversal.

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from aurora.db.messages import Packed, PackedStatement
+from aurora.db.messages import Packed, PackedStatement, type_number
 from aurora.db.queries import execute, fetch_all, fetch_one, fetch_value, load_queries, packed
 from aurora.db.transaction import Connection, Turns
 from aurora.features.usage.model import (
@@ -32,10 +32,10 @@ from aurora.features.usage.model import (
     SummaryRow,
 )
 from aurora.features.usage.packing import (
-    Pieces,
-    columns_of,
+    EVENT_TYPE,
     pack_moment,
     pack_uuids,
+    rows_of,
     unpack_counted,
 )
 
@@ -45,20 +45,21 @@ ROWS_A_STATEMENT: Final = 2_000
 """Together about a megabyte; what a function reads of them then stays in its memory."""
 
 
-async def ingest(conn: Connection, rows: Sequence[Pieces]) -> list[CountedEvent]:
+async def ingest(conn: Connection, rows: Sequence[bytes]) -> list[CountedEvent]:
     """Store packed rows, in the order of their identities, each of which is there once.
 
     Returns:
         Those whose id had been counted before; all others are stored and counted.
     """
-    query = QUERIES["list_usage_counted"]
-    return await fetch_all(conn, query, CountedEvent, events=Packed(columns_of(rows)))
+    events = Packed(rows_of(rows, await type_number(conn, EVENT_TYPE)))
+    return await fetch_all(conn, QUERIES["list_usage_counted"], CountedEvent, events=events)
 
 
 async def ingest_together(
-    turns: Turns, rows: Sequence[Pieces], key_ids: Sequence[UUID], used_at: datetime
+    turns: Turns, rows: Sequence[bytes], key_ids: Sequence[UUID], used_at: datetime
 ) -> list[CountedEvent]:
     """Do the same in a transaction that is one message, and say when these keys were last used."""
+    number = await type_number(turns.connection, EVENT_TYPE)
     begins = range(0, len(rows), ROWS_A_STATEMENT)
 
     def statements() -> Iterator[PackedStatement]:
@@ -66,8 +67,8 @@ async def ingest_together(
         # that share ids one waits; where both bring a new day they might in a circle, and the one
         # that PostgreSQL ends is tried again.
         for begin in begins:
-            columns = columns_of(rows[begin : begin + ROWS_A_STATEMENT])
-            yield packed(QUERIES["list_usage_counted"], events=Packed(columns))
+            events = Packed(rows_of(rows[begin : begin + ROWS_A_STATEMENT], number))
+            yield packed(QUERIES["list_usage_counted"], events=events)
         if key_ids:
             used, keys = Packed(pack_moment(used_at)), Packed(pack_uuids(key_ids))
             yield packed(QUERIES["update_api_keys_last_used"], key_ids=keys, used_at=used)

@@ -105,15 +105,16 @@ create type app.latency_list as (buckets smallint[]);
 comment on type app.latency_list is
   'The bucket (app.latency_bounds) of each of some response times; negative where an event was taken back.';
 
--- Arrays side by side and no table: they come in one message, and no statement that reads them is planned anew.
-create type app.usage_columns as (
-  organization_ids uuid[], event_keys uuid[], digests bigint[], billable boolean[], timestamps timestamptz[],
-  status_codes integer[], cached boolean[], widget_impressions boolean[], api_key_ids uuid[], event_ids text[],
-  endpoints text[], methods text[], response_times_ms integer[], widget_types text[], origins text[],
-  user_agents text[], ip_addresses inet[], country_codes text[], metadata jsonb[]
+-- An array of them is one value and no table: it comes in one message, and no statement that reads it is planned
+-- anew. Rows and not an array for each column: PostgreSQL takes a seventh of the time to read them side by side.
+create type app.usage_event as (
+  organization_id uuid, event_key uuid, digest bigint, billable boolean, "timestamp" timestamptz, status_code integer,
+  cached boolean, widget_impression boolean, api_key_id uuid, event_id text, endpoint text, method text,
+  response_time_ms integer, widget_type text, origin text, user_agent text, ip_address inet, country_code text,
+  metadata jsonb
 );
-comment on type app.usage_columns is
-  'Events by their columns, in the order of their identities, as app.ingest_usage() takes them.';
+comment on type app.usage_event is
+  'An event as app.ingest_usage() takes it, in an array in the order of identities.';
 
 create table usage_deltas (
   organization_id uuid not null,
