@@ -195,11 +195,24 @@ def test_billing_makes_invoices_that_are_listed_shown_and_printed(
 def test_the_seller_is_a_specimen_until_it_is_entered(aurora: Aurora) -> None:
     before = aurora.json("invoice", "seller")
     assert before["is_specimen"] is True
-    after = aurora.json("invoice", "seller", "--name", "Nordlys AS", "--org-number", "923609016")
-    real = {"name": "Nordlys AS", "org_number": "923609016", "is_specimen": False}
+    real = {
+        "name": "Nordlys AS",
+        "org_number": "923609016",
+        "address": "Sjøgata 8",
+        "postal_code": "9008",
+        "city": "Tromsø",
+        "email": "post@nordlys.example",
+        "iban": "NO9386011117947",
+    }
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in real.items()]
+    for left_out in range(len(options)):
+        some = [each for number, each in enumerate(options) if number != left_out]
+        assert "(seller_incomplete)" in aurora.cli("invoice", "seller", *some).refusal
+        assert aurora.json("invoice", "seller") == before
+    after = aurora.json("invoice", "seller", *options)
     # Nobody is paid into the specimen's account, and its pages are nobody's.
     assert (before["bank_account"], before["website"]) != (None, None)
-    assert after == before | real | {"bank_account": None, "website": None}
+    assert after == before | real | {"is_specimen": False, "bank_account": None, "website": None}
     aurora.json("invoice", "seller", "--website", "nordlys.example")
     assert aurora.json("invoice", "seller", "--phone", "+47 77")["website"] == "nordlys.example"
     wrong = aurora.cli("invoice", "seller", "--org-number", "923609017").refusal

@@ -171,9 +171,7 @@ async def _clock(conn: psycopg.AsyncConnection) -> Finding:
 
 async def _seller(conn: psycopg.AsyncConnection) -> Finding:
     if await _value(conn, "select 1 from legal_entities where is_specimen"):
-        return Finding(
-            "seller", "warning", "still the specimen: aurora invoice seller --name … --org-number …"
-        )
+        return Finding("seller", "warning", "still the specimen: aurora invoice seller --help")
     return Finding("seller", "ok", "entered")
 
 

@@ -15,6 +15,11 @@ from tests.features.invoices.selling import a_sale
 
 Aurora = Callable[..., Said]
 BANK = ("--source", "Norges Bank")
+SELLER = (
+    *("invoice", "seller", "--name", "Nordlys AS", "--org-number", "923609016"),
+    *("--address", "Sjøgata 8", "--postal-code", "9008", "--city", "Tromsø"),
+    *("--email", "post@nordlys.example"),
+)
 HOTEL = ("org", "create", "--name", "Lyngen", "--slug", "lyngen", "--email", "a@lyngen.example")
 
 
@@ -117,7 +122,7 @@ def test_what_makes_no_sense_is_refused_and_not_kept(
 
 
 def test_the_seller_says_where_buyers_abroad_pay(aurora: Aurora, database: str) -> None:
-    aurora("invoice", "seller", "--iban", "NO9386011117947", "--bic", "DNBANOKK")
+    aurora(*SELLER, "--iban", "NO9386011117947", "--bic", "DNBANOKK")
     assert rows(database, "select iban, bic from legal_entities") == [
         ("NO9386011117947", "DNBANOKK")
     ]

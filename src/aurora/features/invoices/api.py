@@ -18,6 +18,7 @@ from aurora.features.invoices import billing_run, impressions_api, preview_api, 
 from aurora.features.invoices.drafting_api import router as drafting_router
 from aurora.features.invoices.explain_api import router as explain_router
 from aurora.features.invoices.model import Invoice, SalesDocument
+from aurora.features.invoices.overdue_api import router as overdue_router
 from aurora.features.invoices.reading_api import BILLING_SCOPE, InvoiceOut, actor_of
 from aurora.features.invoices.seller_api import router as seller_router
 from aurora.features.invoices.settling_api import router as settling_router
@@ -29,6 +30,7 @@ router.include_router(drafting_router)
 router.include_router(settling_router)
 router.include_router(explain_router)
 router.include_router(seller_router)
+router.include_router(overdue_router)
 
 
 class InvoicePage(BaseModel):

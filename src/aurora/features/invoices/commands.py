@@ -202,7 +202,7 @@ def enter_seller(  # noqa: PLR0917 - options are named
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Show the seller, or enter the real one in place of the specimen."""
+    """Show the seller, or enter the real one, whole, in place of the specimen."""
     changes: dict[str, object] = {
         "name": name,
         "org_number": org_number,

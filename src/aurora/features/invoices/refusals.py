@@ -129,6 +129,12 @@ class InvoiceDateInFuture(Invalid):
     code, title = "invoice_date_in_future", "The invoice is dated in days to come"
 
 
+class SellerIncomplete(Invalid):
+    """What is entered in place of the specimen lacks what every invoice must say of its seller."""
+
+    code, title = "seller_incomplete", "The real seller is entered whole"
+
+
 class BillingProfileInvalid(Invalid):
     """A field of a billing profile has a value it cannot have."""
 

@@ -21,13 +21,16 @@ from aurora.features.invoices.model import (
     SalesDocument,
     SellerMissing,
 )
+from aurora.features.invoices.refusals import SellerIncomplete
 from aurora.features.invoices.rendering import attachments_of, ehf_of, printed
 from aurora.features.organizations.model import Logo, LogoNotFound
 from aurora.integrations.pictures import Picture
 
 DEFAULT_SELLER = "default"
 DELIVER_BATCH = 500
-_SPECIMENS_OWN: Final = ("website", "phone", "bank_account", "iban", "bic")
+_IDENTITY: Final = ("name", "org_number", "address", "postal_code", "city", "email")
+_ACCOUNTS: Final = ("bank_account", "iban")
+_SPECIMENS_OWN: Final = (*_IDENTITY, *_ACCOUNTS, "website", "phone", "bic")
 OVERDUE_BATCH = 10_000
 
 
@@ -137,16 +140,22 @@ async def get_seller(conn: Connection, legal_entity_id: str = DEFAULT_SELLER) ->
 async def enter_seller(conn: Connection, **changes: object) -> LegalEntity:
     """Enter the real seller; fields that are not named stay as they are.
 
-    Of the specimen neither account nor address on the web stays: they are nobody's.
+    Nothing that tells who somebody is stays of the specimen: it is nobody's.
 
     Raises:
         OrgNumberInvalid: The organization number's check digit is wrong.
+        SellerIncomplete: The specimen's place is taken by somebody without a name or an account.
         SellerMissing: The database holds no seller to change.
     """
     fields: dict[str, Any] = asdict(await get_seller(conn))
     if fields["is_specimen"]:
         fields.update(dict.fromkeys(_SPECIMENS_OWN))
     fields.update({name: value for name, value in changes.items() if value is not None})
+    lacking = [name for name in _IDENTITY if not fields[name]]
+    if not any(fields[name] for name in _ACCOUNTS):
+        lacking.append(" or ".join(_ACCOUNTS))
+    if lacking:
+        raise SellerIncomplete(f"Until all are named it stays a specimen: {', '.join(lacking)}.")
     fields["org_number"] = check_org_number(fields["org_number"], fields["country"])
     fields["legal_entity_id"] = fields.pop("id")
     del fields["is_specimen"]
