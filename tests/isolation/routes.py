@@ -124,6 +124,12 @@ ROUTES: Final[dict[str, Access]] = {
     "GET /v1/payments": OWN,
     "GET /v1/payments/{payment_id}": OWN,
     "POST /v1/payments/{payment_id}/reverse": OPERATORS,
+    "GET /v1/overdue": OPERATORS,
+    "POST /v1/overdue/chase": OPERATORS,
+    "GET /v1/overdue/policies": OPERATORS,
+    "POST /v1/overdue/policies": OPERATORS,
+    "PUT /v1/organizations/{organization_id}/overdue-exemption": OPERATORS,
+    "DELETE /v1/organizations/{organization_id}/overdue-exemption": OPERATORS,
     # Nothing in world.sql says where in the Peppol network its buyer is.
     "GET /v1/invoices/{invoice_id}/ehf": Access(nobody=401, foreign=frozenset({404}), own=409),
     "GET /v1/invoices/{invoice_id}/lines/{line}/usage": OWN,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -242,6 +243,36 @@ def test_a_cache_that_forgets_in_the_order_of_arrival_loses_the_one_used_most() 
         cache.keep(b"%032d" % number, cache.compile(a_row(number)), cache.generation)
         cache.find(b"%032d" % 0)
     assert cache.find(b"%032d" % 0) is None
+
+
+async def asked_by_one(gate: Gate, peer: str) -> set[str]:
+    """The verdicts on ten keys that nobody has, each of another address, in one batch of a peer."""
+    asked = [
+        VerifyRequest(key=generate_api_key("production").key, ip=f"192.0.2.{place}")
+        for place in range(10)
+    ]
+    verdicts = await asyncio.gather(*(gate.verify(each, peer=peer) for each in asked))
+    return {verdict.code for verdict in verdicts}
+
+
+async def test_whoever_asks_in_batches_is_capped_whomever_the_keys_came_from(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(pool)
+    monkeypatch.setattr(gate, "peers", FailureCaps(per_minute=10))
+    assert await asked_by_one(gate, "198.51.100.1") == {"NOT_FOUND"}
+    assert await asked_by_one(gate, "198.51.100.1") == {"RATE_LIMITED"}
+    assert await asked_by_one(gate, "198.51.100.2") == {"NOT_FOUND"}
+
+
+async def test_a_peer_that_is_not_counted_would_ask_for_ever(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(pool)
+    monkeypatch.setattr(gate, "peers", FailureCaps(per_minute=10))
+    monkeypatch.setattr(gate.peers, "note", lambda _peer: None)
+    assert await asked_by_one(gate, "198.51.100.1") == {"NOT_FOUND"}
+    assert await asked_by_one(gate, "198.51.100.1") == {"NOT_FOUND"}
 
 
 async def row_of(database: str, key: NewApiKey) -> tuple[str, datetime | None]:
