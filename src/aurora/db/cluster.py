@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,8 +24,17 @@ ANSWER_TIMEOUT_S: Final = 5.0
 # The kernel's field holds 108 bytes on Linux and 104 on macOS, with the closing zero.
 MAX_SOCKET_PATH_BYTES: Final = 100
 
+# An eighth of the memory and not the quarter that a machine of its own would give: the API, the
+# worker, and others live beside it, and the kernel caches what this does not.
+MEMORY_SHARE: Final = 8
+MIN_BUFFERS_MB: Final = 128
+MAX_BUFFERS_MB: Final = 1024
+_CONTAINERS_LIMITS: Final = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+
 SETTINGS: Final[Mapping[str, str]] = {
-    "shared_buffers": "256MB",
     "max_wal_size": "2GB",
     "synchronous_commit": "on",
     "fsync": "on",
@@ -202,8 +212,12 @@ def write_settings(
         **SETTINGS,
         **settings,
     }
+    if "shared_buffers" not in chosen:
+        chosen["shared_buffers"] = f"{buffers_mb(memory_bytes())}MB"
     if "wal_compression" not in chosen:
-        chosen["wal_compression"] = "lz4" if _has_lz4(data, binaries) else "on"
+        # The only other way packs so slowly that random keys, as those of events, cost half as much
+        # again (docs/decisions/0050).
+        chosen["wal_compression"] = "lz4" if _has_lz4(data, binaries) else "off"
     lines = ["# Written at every start; put your own settings below the include in postgresql.conf"]
     for name, value in chosen.items():
         if not _SETTING_NAME.fullmatch(name) or not value.isprintable():
@@ -215,6 +229,24 @@ def write_settings(
     file.chmod(0o600)
     if binaries.account:
         os.chown(file, binaries.account.uid, binaries.account.gid)
+
+
+def buffers_mb(memory: int) -> int:
+    """Return how much of so many bytes of memory PostgreSQL keeps pages in, in megabytes."""
+    return min(max(memory // MEMORY_SHARE // 2**20, MIN_BUFFERS_MB), MAX_BUFFERS_MB)
+
+
+def memory_bytes(limits: Iterable[Path] = _CONTAINERS_LIMITS) -> int:
+    """Return the machine's memory, or a container's limit where that is less.
+
+    Args:
+        limits: Files of which one may say it; a word in place of a number is none.
+    """
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in limits:
+        with contextlib.suppress(OSError, ValueError):
+            found.append(int(file.read_text("ascii")))
+    return min(found)
 
 
 def _has_lz4(data: Path, binaries: Binaries) -> bool:
