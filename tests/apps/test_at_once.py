@@ -15,7 +15,7 @@ from aurora.apps.api.at_once import SMALL_BODY_BYTES, AtOnce, HotProtocol
 from aurora.apps.api.identity import Doorkeeper
 from aurora.core.errors import Unavailable
 from aurora.features.sign_in.browser import Site
-from aurora.integrations.hot import HotAnswer, HotRequest, HotRoute, Later, PlainRequest
+from aurora.integrations.hot import HotAnswer, HotRequest, HotRoute, Later, Pending, PlainRequest
 
 HOST = "127.0.0.1"
 TIMEOUT_S = 20.0
@@ -33,7 +33,7 @@ def _echo(request: PlainRequest) -> bytes | Later | None:
     body, state = request.body, request.state
     state["asked"] += 1
     if body.startswith(b"stored"):
-        state["done"] = asyncio.get_running_loop().create_future()
+        state["done"] = Pending()
         return Later(state["done"], lambda result: b"stored:" + result)
     if body == b"fails":
         raise ValueError("something of ours is wrong")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from aurora.core.clock import now
+from aurora.core.clock import now, seconds
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -42,5 +42,6 @@ def request_id() -> str:
     48 bits hold the Unix time in ms, 80 are random. Nobody gains by guessing it, so the bits come
     from a generator that asks the kernel once a process, and not once a request (0.5 µs, not 9).
     """
-    unix_ms = int(now().timestamp() * 1_000)
-    return f"req_{unix_ms:012x}{random.getrandbits(_REQUEST_BITS):020x}"
+    unix_ms = int(seconds() * 1_000)
+    # One number and `%`: two and an f-string take a third longer.
+    return "req_%032x" % (unix_ms << _REQUEST_BITS | random.getrandbits(_REQUEST_BITS))

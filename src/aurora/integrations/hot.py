@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from asyncio import Future
+from asyncio import InvalidStateError
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar, cast
+
+import structlog
 
 from aurora.db.pool import Pool
 from aurora.integrations.http import MAX_BYTES_UNDER_WAY, Caller
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -49,6 +55,65 @@ class PlainRequest:
     state: Any
 
 
+class Pending(Generic[T]):
+    """Something under way, for those who are told of its end and do not wait in a task.
+
+    As a future, but they are told where it ends, and not in the loop's next round: for an answer
+    that costs little, that round costs more than making it.
+    """
+
+    __slots__ = ("_error", "_is_done", "_result", "_told")
+
+    def __init__(self) -> None:
+        self._is_done = False
+        self._result: T | None = None
+        self._error: BaseException | None = None
+        self._told: list[Callable[[Pending[T]], object]] = []
+
+    def done(self) -> bool:
+        """Return whether it ended."""
+        return self._is_done
+
+    def result(self) -> T:
+        """Return what came of it, or raise what went wrong.
+
+        Raises:
+            InvalidStateError: It is under way.
+        """
+        if not self._is_done:
+            raise InvalidStateError
+        if self._error is not None:
+            raise self._error
+        return cast("T", self._result)
+
+    def add_done_callback(self, tell: Callable[[Pending[T]], object]) -> None:
+        """Let somebody be told of the end, at once where it is over; it must not fail."""
+        if self._is_done:
+            tell(self)
+        else:
+            self._told.append(tell)
+
+    def set_result(self, result: T) -> None:
+        """End it, and tell who asked."""
+        self._end(result, None)
+
+    def set_exception(self, error: BaseException) -> None:
+        """End it by what went wrong, and tell who asked."""
+        self._end(None, error)
+
+    def _end(self, result: T | None, error: BaseException | None) -> None:
+        if self._is_done:
+            raise InvalidStateError
+        self._is_done, self._result, self._error = True, result, error
+        told, self._told = self._told, []
+        for tell in told:
+            try:
+                tell(self)
+            except Exception:
+                # The others, and whoever else ended with it, are to be told all the same.
+                log.exception("not_told")
+
+
 class Later(NamedTuple):
     """An answer that follows something under way.
 
@@ -57,7 +122,7 @@ class Later(NamedTuple):
         render: Makes the body of a 200 of its result.
     """
 
-    done: Future[Any]
+    done: Pending[Any]
     render: Callable[[Any], bytes]
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from aurora.features.usage.group_commit import GroupCommit, group_commit
 from aurora.features.usage.groups import Crowd, Single
 from aurora.features.usage.model import Receipt
 from aurora.features.usage.staging import Outcome, Row
+from aurora.integrations.hot import Pending
 
 POISON = "/poison"
 
@@ -43,7 +45,25 @@ async def ingest(pool: Pool, dsn: str) -> AsyncIterator[GroupCommit]:
 async def singly(ingest: GroupCommit, hotel: Hotel, *batch: dict[str, Any]) -> list[Receipt]:
     """Send events at once, each by itself."""
     under_way = [ingest.begin(event, hotel.sender) for _, event in decoded(list(batch))]
-    return await asyncio.gather(*[each for each in under_way if each is not None])
+    return await ended(under_way)
+
+
+async def ended(under_way: Iterable[Pending[Receipt] | None]) -> list[Receipt]:
+    """Wait for those that were begun; what they were told."""
+    futures: list[asyncio.Future[Receipt]] = []
+    for each in under_way:
+        if each is not None:
+            future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+            futures.append(future)
+            each.add_done_callback(partial(told_to, future))
+    return await asyncio.gather(*futures)
+
+
+def told_to(future: asyncio.Future[Receipt], pending: Pending[Receipt]) -> None:
+    try:
+        future.set_result(pending.result())
+    except Exception as error:  # noqa: BLE001 - whatever it is, the test sees it
+        future.set_exception(error)
 
 
 def told(receipt: Receipt) -> str:
@@ -163,7 +183,7 @@ async def test_singles_that_wait_are_bounded(
     monkeypatch.setattr(module, "MAX_SINGLES", 3)
     under_way = [ingest.begin(event, hotel.sender) for _, event in decoded(events(5))]
     assert [each is None for each in under_way] == [False, False, False, True, True]
-    await asyncio.gather(*[each for each in under_way if each is not None])
+    await ended(under_way)
     assert len(await singly(ingest, hotel, *events(5))) == 3
 
 
@@ -215,10 +235,7 @@ async def test_few_events_wait_for_a_small_transaction_only(
 
 async def test_a_crowd_leaves_out_what_has_no_row(hotel: Hotel, ingest: GroupCommit) -> None:
     batch = decoded([an_event(id="a"), an_event(id="a"), an_event(id="b", country_code="norge")])
-    singles = [
-        Single(event, hotel.sender, asyncio.get_running_loop().create_future())
-        for _, event in batch
-    ]
+    singles = [Single(event, hotel.sender, Pending()) for _, event in batch]
     known = await ingest._owners.find([hotel.key], [])
     crowd = Crowd(singles, *known)
     assert crowd.others == singles[1:]

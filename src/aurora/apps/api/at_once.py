@@ -8,7 +8,6 @@ plain goes the ordinary way, through `Server`: so does everything under another 
 from __future__ import annotations
 
 import re
-from asyncio import Future
 from collections.abc import Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
@@ -20,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from aurora.apps.api.identity import Doorkeeper
 from aurora.core.errors import AuroraError
 from aurora.core.ids import request_id as new_request_id
-from aurora.integrations.hot import HotAnswer, HotRoute, Later, PlainRequest
+from aurora.integrations.hot import HotAnswer, HotRoute, Later, Pending, PlainRequest
 from aurora.integrations.http import problem
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -265,7 +264,7 @@ class HotProtocol(HttpToolsProtocol):
             self._end(under_way, HotAnswer(200, answer, JSON_HEADERS))
         return True
 
-    def _end_later(self, under_way: _UnderWay, later: Later, done: Future[Any]) -> None:
+    def _end_later(self, under_way: _UnderWay, later: Later, done: Pending[Any]) -> None:
         try:
             answer = HotAnswer(200, later.render(done.result()), JSON_HEADERS)
         except AuroraError as error:

@@ -34,6 +34,7 @@ from aurora.features.usage.model import (
 )
 from aurora.features.usage.owners import Owners
 from aurora.features.usage.staging import Outcome, Row, Sender, Staging
+from aurora.integrations.hot import Pending
 
 LANES: Final = 2
 """Transactions under way at once, where there is enough for two: while one waits for the disk the
@@ -126,13 +127,13 @@ class GroupCommit:
         finally:
             self._leave(size)
 
-    def begin(self, event: UsageEvent, sender: Sender) -> asyncio.Future[Receipt] | None:
+    def begin(self, event: UsageEvent, sender: Sender) -> Pending[Receipt] | None:
         """Do the same for a single event without a task; None where it may not be taken now."""
         is_room = self._singles < MAX_SINGLES and self._held < MAX_WAITING_EVENTS
         if self._closing or not is_room:
             return None
         self._singles += 1
-        single = Single(event, sender, asyncio.get_running_loop().create_future())
+        single = Single(event, sender, Pending())
         self._enter(1)
         single.done.add_done_callback(self._leave_alone)
         self._put(single)
@@ -181,7 +182,7 @@ class GroupCommit:
             # Whoever closes waits for the last of them.
             self._wake.set()
 
-    def _leave_alone(self, _done: asyncio.Future[Receipt]) -> None:
+    def _leave_alone(self, _done: Pending[Receipt]) -> None:
         self._singles -= 1
         self._leave(1)
 

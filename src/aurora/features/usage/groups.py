@@ -16,6 +16,7 @@ from aurora.features.keys.model import KeyOwner
 from aurora.features.usage import service
 from aurora.features.usage.model import IdConflict, Receipt, Rejection, UsageEvent
 from aurora.features.usage.staging import Fate, Outcome, Sender, Staging
+from aurora.integrations.hot import Pending
 
 ACCEPTED: Final = Receipt(accepted=1, duplicates=0)
 """Of a single event that was stored: the same for all of them."""
@@ -61,7 +62,7 @@ class Single:
 
     event: UsageEvent
     sender: Sender
-    done: Future[Receipt]
+    done: Pending[Receipt]
 
     @property
     def size(self) -> int:
@@ -112,7 +113,7 @@ class Crowd:
                 done.set_result(_receipt(outcome.fate(place, row), row.event_id))
 
 
-def fail(waiting: Iterable[Future[Receipt]], error: Exception) -> None:
+def fail(waiting: Iterable[Future[Receipt] | Pending[Receipt]], error: Exception) -> None:
     """Tell each who still waits what went wrong."""
     for done in waiting:
         if not done.done():
