@@ -48,10 +48,10 @@ __all__ = [
 
 DATABASE: Final = "aurora"
 DATA_NAME: Final = "postgres"
-START_TIMEOUT_S: Final = 60.0
+START_TIMEOUT_S: Final = 120.0
 """Covers the recovery from a crash: at most max_wal_size has to be read again."""
 STOP_TIMEOUT_S: Final = 60.0
-TURN_TIMEOUT_S: Final = 150.0
+TURN_TIMEOUT_S: Final = 270.0
 """The longest to wait while another process starts the same server."""
 MAX_LOG_BYTES: Final = 16 * 1024 * 1024
 
