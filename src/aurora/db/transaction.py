@@ -202,7 +202,11 @@ async def transaction_on(
 
 
 class Turns:
-    """A connection on which every statement is a transaction of its own; see below."""
+    """A connection on which every statement is a transaction of its own; see below.
+
+    Attributes:
+        connection: That one, idle between two of them.
+    """
 
     def __init__(self, connection: Connection, opening: Sequence[str]) -> None:
         self.connection, self._opening = connection, opening

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 
 import httpx
 import pytest
@@ -11,6 +12,7 @@ from tests.features.invoices.test_settling_doors import NOBODY
 from tests.features.organizations.conftest import House
 
 from aurora.db.transaction import PLATFORM, transaction
+from aurora.features.invoices.overdue import enter_policy
 from aurora.integrations.http import Caller
 
 Code = Callable[[httpx.Response], tuple[int, str]]
@@ -44,6 +46,14 @@ async def test_an_operator_sees_chases_and_exempts(house: House, code_of: Code) 
         assert code_of(unknown) == (404, "organization_not_found")
         blank = await operator.put(path, json={"reason": "  "})
         assert code_of(blank) == (422, "overdue_policy_invalid")
+
+
+async def test_a_longer_policy_of_the_command_line_is_shown(house: House) -> None:
+    async with transaction(house.pool, PLATFORM) as conn:
+        await enter_policy(conn, since=date(2030, 1, 1), reminder_days=[7], suspend_days=400)
+    async with house.client() as operator:
+        newest, *_ = (await operator.get("/v1/overdue/policies")).json()["items"]
+    assert newest["suspend_days"] == 400
 
 
 async def test_an_operator_enters_a_policy(house: House, code_of: Code) -> None:

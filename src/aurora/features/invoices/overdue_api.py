@@ -59,7 +59,6 @@ class OverduePolicyIn(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
-        from_attributes=True,
         json_schema_extra={
             "examples": [{"valid_from": "2027-01-01", "reminder_days": [7, 21], "suspend_days": 45}]
         },
@@ -69,8 +68,13 @@ class OverduePolicyIn(BaseModel):
     suspend_days: Days | None = Field(None, description="Without it nobody is suspended.")
 
 
-class OverduePolicyOut(OverduePolicyIn):
-    """A policy as it was entered."""
+class OverduePolicyOut(BaseModel):
+    """A policy as it was entered, here or on the command line."""
+
+    model_config = ConfigDict(from_attributes=True)
+    valid_from: date
+    reminder_days: list[int]
+    suspend_days: int | None
 
 
 class OverduePolicyList(BaseModel):

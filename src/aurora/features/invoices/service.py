@@ -155,7 +155,7 @@ async def enter_seller(conn: Connection, **changes: object) -> LegalEntity:
     if not any(fields[name] for name in _ACCOUNTS):
         lacking.append(" or ".join(_ACCOUNTS))
     if lacking:
-        raise SellerIncomplete(f"Until all are named it stays a specimen: {', '.join(lacking)}.")
+        raise SellerIncomplete(f"Still missing: {', '.join(lacking)}.")
     fields["org_number"] = check_org_number(fields["org_number"], fields["country"])
     fields["legal_entity_id"] = fields.pop("id")
     del fields["is_specimen"]
