@@ -174,13 +174,14 @@ async def test_a_lost_database_is_told_and_the_same_events_count_once_afterwards
             await owner.execute("lock table usage_event_ids in exclusive mode")
             sending = asyncio.create_task(ingest.record(decoded(batch), hotel.sender))
             waits = "select count(*) from pg_stat_activity where application_name = 'aurora-ingest'"
-            waits += " and wait_event_type = 'Lock'"
+            waits += " and datname = current_database() and wait_event_type = 'Lock'"
             async with asyncio.timeout(20):
                 while (await (await owner.execute(waits)).fetchone()) == (0,):  # noqa: ASYNC110 - the server tells nobody
                     await asyncio.sleep(0.01)
             await owner.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity "
-                "where application_name = 'aurora-ingest'"
+                # Other tests have theirs on the same server.
+                "where application_name = 'aurora-ingest' and datname = current_database()"
             )
             with pytest.raises(NotAcknowledged) as refusal:
                 await sending
