@@ -233,6 +233,26 @@ async def test_few_events_wait_for_a_small_transaction_only(
     assert await begun_beside(hotel, ingest, monkeypatch, under_way, behind) is begins
 
 
+@pytest.mark.parametrize(("waiting", "parts"), [(64, [64]), (128, [64, 64])])
+async def test_a_crowd_is_parted_so_that_one_half_is_read_while_the_other_is_stored(
+    ingest: GroupCommit,
+    hotel: Hotel,
+    monkeypatch: pytest.MonkeyPatch,
+    waiting: int,
+    parts: list[int],
+) -> None:
+    groups: list[int] = []
+    write = ingest._write_at_once
+
+    async def counted(rows: Mapping[bytes, Row], keys: Sequence[UUID]) -> Mapping[bytes, bytes]:
+        groups.append(len(rows))
+        return await write(rows, keys)
+
+    monkeypatch.setattr(ingest, "_write_at_once", counted)
+    await singly(ingest, hotel, *events(waiting))
+    assert groups == parts
+
+
 async def test_a_crowd_leaves_out_what_has_no_row(hotel: Hotel, ingest: GroupCommit) -> None:
     batch = decoded([an_event(id="a"), an_event(id="a"), an_event(id="b", country_code="norge")])
     singles = [Single(event, hotel.sender, Pending()) for _, event in batch]

@@ -9,6 +9,8 @@ from datetime import date, datetime, timedelta
 from typing import Final, Literal, NamedTuple
 from uuid import UUID
 
+import msgspec
+
 from aurora.features.keys.model import KeyOwner
 from aurora.features.usage.model import (
     MAX_AHEAD_SECONDS,
@@ -63,7 +65,7 @@ class Sender:
         return None if organization is None else organization.int, None if key is None else key.int
 
 
-class Row(NamedTuple):
+class Row(msgspec.Struct, gc=False):
     """A packed row, and what its sender is told of it: its place there, and its id."""
 
     number: int
