@@ -236,11 +236,20 @@ async def test_an_export_holds_every_row_and_runs_no_formula(
 async def test_endpoints_longer_than_an_index_holds_are_folded(pool: Pool, hotel: Hotel) -> None:
     # Not compressible, and four bytes a character: over 2,704 bytes an index entry is refused.
     long = "".join(chr(0x1F300 + n * 7919 % 700) for n in range(2_000))
-    await record(pool, hotel.sender, an_event(endpoint=long), an_event(origin=long))
+    # More bytes than characters are kept, and no more characters.
+    whole = "ø" * 250
+    some = [an_event(endpoint=each, origin=each) for each in (long, whole)]
+    await record(pool, hotel.sender, *some, an_event())
     assert await fold(pool) > 0
     async with transaction(pool, PLATFORM) as conn:
         _, _, rows = await reading.measure_performance(conn, hotel.id, starts_at=None, ends_at=None)
-    assert {len(row.endpoint) for row in rows} == {250, len("/api/aurora/now")}
+        found = await conn.execute(
+            "select value from usage_daily where organization_id = %s and dimension = 'origin'",
+            (hotel.id,),
+        )
+        origins = {origin for (origin,) in await found.fetchall()}
+    assert {row.endpoint for row in rows} == {long[:250], whole, "/api/aurora/now"}
+    assert origins >= {long[:250], whole}
 
 
 @pytest.mark.parametrize("is_folded", [False, True])

@@ -233,7 +233,7 @@ async def test_few_events_wait_for_a_small_transaction_only(
     assert await begun_beside(hotel, ingest, monkeypatch, under_way, behind) is begins
 
 
-@pytest.mark.parametrize(("waiting", "parts"), [(64, [64]), (128, [64, 64])])
+@pytest.mark.parametrize(("waiting", "parts"), [(64, [64]), (128, [64, 64]), (400, [200] * 2)])
 async def test_a_crowd_is_parted_so_that_one_half_is_read_while_the_other_is_stored(
     ingest: GroupCommit,
     hotel: Hotel,

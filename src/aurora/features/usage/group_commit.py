@@ -48,8 +48,8 @@ MAX_SINGLES: Final = 4_096
 GATHER_S: Final = 0.002
 FULL_EVENTS: Final = 64
 """So many are worth a transaction of their own beside a small one under way, and fewer wait for it:
-each group costs as much as forty events. While the one is stored the next is read and staged.
-So a crowd of twice as many is parted: together they would all be answered, then all be read."""
+each group costs as much as forty events. While the one is stored the next is read and staged. So a
+group takes no more than half of what is under way: all of it would be read, then all be stored."""
 
 LARGE_EVENTS: Final = 500
 """So many keep nobody waiting: their own work outweighs what a small group beside them costs."""
@@ -234,7 +234,7 @@ class GroupCommit:
         group: list[Staged | Single] = []
         events = 0
         is_large = self._queued >= LARGE_EVENTS
-        most = MAX_GROUP_EVENTS if is_large else max(FULL_EVENTS, (self._queued + 1) // 2)
+        most = MAX_GROUP_EVENTS if is_large else max(FULL_EVENTS, (self._held + 1) // 2)
         while self._queue:
             more = self._queue[0].size
             if group and events + more > most:

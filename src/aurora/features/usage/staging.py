@@ -65,8 +65,11 @@ class Sender:
         return None if organization is None else organization.int, None if key is None else key.int
 
 
-class Row(msgspec.Struct, gc=False):
-    """A packed row, and what its sender is told of it: its place there, and its id."""
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """A packed row, and what its sender is told of it: its place there, and its id.
+
+    No named tuple, which takes five times as long to make.
+    """
 
     number: int
     event_id: str
