@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 from datetime import date
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-Document = TypeVar("Document")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Document = TypeVar("Document", bound="DataclassInstance")
 
 
 class LineItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +57,7 @@ def with_lines(row: Any, document: type[Document]) -> Document:
         row: Has every field of the document.
         document: A dataclass with `line_items` and `tax_lines`.
     """
-    fields = {field.name: getattr(row, field.name) for field in dataclasses.fields(document)}  # type: ignore[arg-type]
+    fields = {field.name: getattr(row, field.name) for field in dataclasses.fields(document)}
     fields["line_items"] = msgspec.json.decode(row.line_items, type=list[LineItem])
     fields["tax_lines"] = msgspec.json.decode(row.tax_lines, type=list[TaxLine])
     return document(**fields)
