@@ -13,8 +13,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.builders import a_slug, an_event
-from tests.journeys.conftest import PROGRAM, Aurora
+from tests.builders import a_slug, an_event, moment
+from tests.journeys.conftest import PROGRAM, Aurora, sign_up, slug_of
 
 from aurora.core import clock
 
@@ -120,6 +120,30 @@ def test_a_tail_prints_what_comes_and_ends(aurora: Aurora, slug: str, tmp_path: 
     assert seen
     assert all(endpoint.startswith("/[bold]") for endpoint in seen)
     assert len(seen) == len(set(seen))
+
+
+async def test_a_replay_says_what_stays_in_quarantine_and_a_drop_empties_it(
+    server: Aurora,
+) -> None:
+    customer = await sign_up(server)
+    slug = await slug_of(server, customer)
+    now = clock.now()
+    late, early = (moment(now + timedelta(days=days)) for days in (-50, 10))
+    batch = [an_event(timestamp=late), an_event(id="clock", timestamp=early)]
+    async with server.client(customer.key) as sender:
+        receipt = (await sender.post("/v1/usage/events", json=batch)).json()
+    assert len(receipt["quarantined"]) == 2
+    reason = ("--org", slug, "--reason", "a clock was wrong")
+    ran = server.cli("usage", "quarantine", "replay", *reason, "--json")
+    (kept,) = json.loads(ran.out).pop("kept")
+    assert (ran.code, json.loads(ran.out)["accepted"]) == (1, 1)
+    assert (kept["id"], kept["code"]) == ("clock", "timestamp_out_of_range")
+    again = server.cli("usage", "quarantine", "replay", *reason)
+    assert again.code == 1
+    assert "timestamp_out_of_range" in again.out
+    assert server.json("usage", "quarantine", "drop", *reason) == {"dropped": 1}
+    done = server.json("usage", "quarantine", "replay", *reason)
+    assert done == {"accepted": 0, "duplicates": 0, "kept": []}
 
 
 def test_a_table_in_the_founding_shape_is_taken_over(aurora: Aurora, slug: str) -> None:

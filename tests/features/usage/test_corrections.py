@@ -83,6 +83,33 @@ async def test_a_reversal_of_nothing_is_rejected_and_may_come_again_after_its_ev
     assert (await record(pool, hotel.sender, back)).accepted == 1
 
 
+async def test_of_rivals_in_a_batch_the_first_takes_back_and_its_repeats_alone_are_duplicates(
+    pool: Pool, hotel: Hotel
+) -> None:
+    batch = events(30)
+    await record(pool, hotel.sender, *batch)
+    for event in batch:
+        # Identities are digests, so which of the two comes first in their order is chance.
+        first, second = (a_reversal(event["id"], id=f"{n}-{event['id']}") for n in (1, 2))
+        receipt = await record(pool, hotel.sender, first, second, first, second)
+        assert (receipt.accepted, receipt.duplicates) == (1, 1)
+        assert [(each.index, each.id) for each in receipt.conflicts] == [
+            (1, second["id"]),
+            (3, second["id"]),
+        ]
+    nothing = a_reversal("nobody")
+    receipt = await record(pool, hotel.sender, nothing, nothing)
+    assert (receipt.duplicates, [each.index for each in receipt.rejected]) == (0, [0, 1])
+
+
+async def test_a_reversal_that_names_what_is_no_text_costs_itself_alone(
+    pool: Pool, hotel: Hotel
+) -> None:
+    back = a_reversal("a\0", id="back")
+    receipt = await record(pool, hotel.sender, back, an_event(id="b"))
+    assert (receipt.accepted, [each.code for each in receipt.rejected]) == (1, ["event_invalid"])
+
+
 async def test_nobody_takes_back_another_organizations_event(pool: Pool, hotel: Hotel) -> None:
     other = await a_hotel(pool)
     await record(pool, hotel.sender, an_event(id="a"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
@@ -12,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.builders import an_event
 
-from aurora.features.usage.decoding import MAX_RESCUED_BODY_BYTES, Batch, decode_batch
+from aurora.features.usage.cloudevents import read_binary_cloudevent
+from aurora.features.usage.decoding import (
+    MAX_RESCUED_BODY_BYTES,
+    Batch,
+    Refusal,
+    decode_batch,
+    decode_lines,
+)
 from aurora.features.usage.model import (
     MAX_EVENTS_PER_CALL,
     MAX_METADATA_BYTES,
@@ -20,6 +28,7 @@ from aurora.features.usage.model import (
     EventsMalformed,
     Rejection,
     TooManyEvents,
+    UsageEvent,
 )
 from aurora.features.usage.packing import HEADER_BYTES, Unstorable, check_event, pack_address
 
@@ -100,6 +109,39 @@ def test_metadata_is_bounded_to_the_byte_and_to_the_level(surplus: int) -> None:
     for metadata in (long, deep, {"b": [{}] * 50, **deep}):
         batch = judged(encoded({**EVENT, "metadata": metadata}))
         assert len(batch.rejected) == surplus
+
+
+def test_a_byte_order_mark_is_passed_over_and_another_encoding_is_none() -> None:
+    lines = b"\n".join(encoded(EVENT)[1:-1] for _ in range(2))
+    assert len(decode_lines(BOM_UTF8 + lines).events) == 2
+    assert len(decode_batch(BOM_UTF8 + encoded(EVENT)).events) == 1
+    with pytest.raises(EventsMalformed):
+        decode_batch(json.dumps([EVENT]).encode("utf-16"))
+
+
+@pytest.mark.parametrize(
+    "field", ["id", "endpoint", "source", "reverses", "origin", "user_agent", "widget_type"]
+)
+def test_no_text_holds_what_postgresql_cannot(field: str) -> None:
+    batch = judged(encoded(EVENT, {**EVENT, field: "a\0"}))
+    assert [each.index for each in batch.rejected] == [1]
+
+
+def test_ids_in_headers_that_are_no_text_do_not_become_one() -> None:
+    def read(sent: bytes) -> UsageEvent | Refusal:
+        named = {b"specversion": b"1.0", b"id": sent, b"source": b"/s", b"type": b"t"}
+        data = {name: EVENT[name] for name in ("timestamp", "endpoint", "status_code")}
+        headers = {b"ce-" + name: value for name, value in named.items()}
+        return read_binary_cloudevent(headers, json.dumps(data).encode())
+
+    for sent in (b"c%C3%A5", "c\u00e5".encode()):
+        event = read(sent)
+        assert isinstance(event, UsageEvent)
+        assert event.id == "c\u00e5"
+    for sent in (b"c%FF", b"c%FE", b"c\xff"):
+        refused = read(sent)
+        assert isinstance(refused, tuple)
+        assert refused[0] == "cloudevent_invalid"
 
 
 def test_many_brackets_are_not_depth() -> None:

@@ -111,6 +111,35 @@ async def test_a_replayed_event_is_counted_once_on_its_own_day_and_audited(
     assert (await books(pool, hotel.id))["daily"] == 3
 
 
+async def test_what_a_replay_cannot_count_stays_in_quarantine_and_says_why(
+    pool: Pool, hotel: Hotel
+) -> None:
+    now = clock.now()
+    late, early = moment(now - timedelta(days=50)), moment(now + timedelta(days=10))
+    batch = [
+        an_event(id="late", timestamp=late),
+        an_event(id="early", timestamp=early),
+        an_event(id="used", timestamp=late),
+        an_event(id="back", timestamp=late, reverses="nobody"),
+    ]
+    assert len((await record(pool, hotel.sender, *batch)).quarantined) == 4
+    await record(pool, hotel.sender, an_event(id="used", endpoint="/another"))
+    async with transaction(pool, PLATFORM) as conn:
+        held = await keeping.list_quarantine(conn, hotel.id)
+        done = await keeping.replay_quarantine(conn, held, reason="a clock was wrong")
+        left = await keeping.list_quarantine(conn, hotel.id)
+    kept = {"early": "timestamp_out_of_range", "used": "id_conflict", "back": "reverses_unknown"}
+    assert (done.accepted, done.duplicates) == (1, 0)
+    assert {each.id: each.code for each in done.kept} == kept
+    assert {each.event["id"] for each in left} == set(kept)
+    audit = "select after ->> 'last_day' from audit_events where action = 'usage.backfilled'"
+    assert await value(pool, audit) == late[:10], "the audit tells the days of what was counted"
+    async with transaction(pool, PLATFORM) as conn:
+        first = await keeping.list_quarantine(conn, hotel.id, limit=1)
+        rest = await keeping.list_quarantine(conn, hotel.id, after=first[0].event_key)
+    assert [*first, *rest] == left
+
+
 async def test_a_dropped_event_is_gone_and_audited(pool: Pool, hotel: Hotel) -> None:
     at = moment(clock.now() - timedelta(days=50))
     await record(pool, hotel.sender, *events(2, timestamp=at))

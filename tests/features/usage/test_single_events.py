@@ -48,6 +48,15 @@ async def singly(ingest: GroupCommit, hotel: Hotel, *batch: dict[str, Any]) -> l
     return await ended(under_way)
 
 
+async def test_a_single_event_that_is_no_text_costs_nobody_else(
+    ingest: GroupCommit, hotel: Hotel
+) -> None:
+    bad = an_event(reverses="a\0")
+    receipts = await singly(ingest, hotel, an_event(), bad, an_event())
+    assert [each.accepted for each in receipts] == [1, 0, 1]
+    assert [each.code for each in receipts[1].rejected] == ["event_invalid"]
+
+
 async def ended(under_way: Iterable[Pending[Receipt] | None]) -> list[Receipt]:
     """Wait for those that were begun; what they were told."""
     futures: list[asyncio.Future[Receipt]] = []

@@ -726,7 +726,8 @@ begin
     )
     select r.organization_id, r.reverses, f.date, r.event_key, r.event_id, r.api_key_id, r."timestamp", r.metadata
     from pg_temp.usage_reversing r join found f on f.ordinal = r.ordinal
-    order by 1, 2
+    -- Of two that take the same event back the one that was sent first does.
+    order by 1, 2, r.ordinal
     on conflict (organization_id, event_key) do nothing
     returning x.organization_id, x.event_key, x.reversal_key
   ), staged as (

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
@@ -50,11 +50,15 @@ def read_binary_cloudevent(
 
     HTTP protocol binding, section 3.1: values are UTF-8, percent-encoded where they must be.
     """
-    envelope: dict[str, Any] = {
-        name[len(PREFIX) :].decode("latin-1"): unquote(value.decode("latin-1"), errors="replace")
-        for name, value in headers.items()
-        if name.startswith(PREFIX)
-    }
+    try:
+        envelope: dict[str, Any] = {
+            name[len(PREFIX) :].decode("latin-1"): unquote_to_bytes(value).decode()
+            for name, value in headers.items()
+            if name.startswith(PREFIX)
+        }
+    except UnicodeDecodeError:
+        # Replaced, two ids that differ would become one.
+        return "cloudevent_invalid", "The value of a ce- header is not UTF-8, percent-encoded."
     envelope["datacontenttype"] = headers.get(b"content-type", b"application/json").decode(
         "latin-1"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -198,7 +199,8 @@ def check_values(text: bytes) -> None:
 
 
 def _stripped(body: bytes) -> bytes:
-    text = body.strip()
+    # RFC 8259, section 8.1: a byte order mark may be passed over.
+    text = body.removeprefix(BOM_UTF8).strip()
     if not text:
         raise EventsMalformed("The body is empty; send a JSON array of events.")
     return text
@@ -233,7 +235,12 @@ def _rescue(text: bytes, reason: Exception) -> list[Any]:
         return int(digits) if len(digits) <= MAX_INTEGER_DIGITS else bad
 
     try:
-        document = json.loads(text, parse_constant=lambda _name: bad, parse_int=parse_int)
+        # As text: bytes it would read as UTF-16, too.
+        document = json.loads(
+            text.decode("utf-8", "surrogatepass"),
+            parse_constant=lambda _name: bad,
+            parse_int=parse_int,
+        )
     except (ValueError, RecursionError):
         raise EventsMalformed(f"The body is not JSON: {reason}.") from None
     if isinstance(document, dict):

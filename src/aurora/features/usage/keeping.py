@@ -16,8 +16,10 @@ from aurora.features.usage.model import (
     Adopted,
     DateRangeInvalid,
     Difference,
+    NotReplayed,
     Quarantined,
     Receipt,
+    Replayed,
     Retention,
     UsageEvent,
 )
@@ -53,26 +55,37 @@ async def verify_usage(
 
 
 async def list_quarantine(
-    conn: Connection, organization_id: UUID | None = None, *, limit: int = QUARANTINE_BATCH
+    conn: Connection,
+    organization_id: UUID,
+    *,
+    after: UUID | None = None,
+    limit: int = QUARANTINE_BATCH,
 ) -> list[Quarantined]:
-    """Return events that came out of time, at most `limit`, of one organization or of all."""
-    return await store.list_quarantine(conn, organization_id, None, limit)
+    """Return an organization's events that came out of time, by their keys, at most `limit`."""
+    return await store.list_quarantine(conn, organization_id, after, limit)
 
 
 async def replay_quarantine(
     conn: Connection, held: Sequence[Quarantined], *, reason: str
-) -> Receipt:
-    """Count events of one organization that were in quarantine, whatever their age, and audit it.
+) -> Replayed:
+    """Count events of one organization that are in quarantine, whatever their age, and audit it.
+
+    Those that are counted, now or before, leave the quarantine in the same transaction. Those that
+    are not stay: one that lies ahead, takes back what is unknown, or whose id has other content.
 
     Args:
         conn: An open transaction of the platform.
-        held: Of one organization; they leave the quarantine in the same transaction.
+        held: Of one organization.
         reason: Why, for the audit.
     """
     organization_id = held[0].organization_id
-    await store.delete_quarantine(conn, organization_id, [each.event_key for each in held])
     events = [msgspec.convert(each.event, UsageEvent) for each in held]
-    return await backfill_usage(conn, organization_id, list(enumerate(events)), reason=reason)
+    receipt = await backfill_usage(conn, organization_id, list(enumerate(events)), reason=reason)
+    why = _not_counted(receipt)
+    counted = [each.event_key for number, each in enumerate(held) if number not in why]
+    await store.delete_quarantine(conn, organization_id, counted)
+    kept = [NotReplayed(events[number].id, *why[number]) for number in sorted(why)]
+    return Replayed(receipt.accepted, receipt.duplicates, kept)
 
 
 async def drop_quarantine(conn: Connection, held: Sequence[Quarantined], *, reason: str) -> int:
@@ -172,7 +185,12 @@ async def backfill_usage(
     sender = Sender(organization_id=organization_id, backfill=True)
     receipt = await service.record_usage(conn, events, sender)
     if receipt.accepted:
-        days = sorted(event.timestamp.astimezone(UTC).date() for _, event in events)
+        not_counted = _not_counted(receipt)
+        days = sorted(
+            event.timestamp.astimezone(UTC).date()
+            for number, event in events
+            if number not in not_counted
+        )
         await record_backfill(
             conn, organization_id, reason=reason, days=(days[0], days[-1]), count=receipt.accepted
         )
@@ -206,6 +224,14 @@ async def set_retention(
             after=_numbers(after),
         )
     return after
+
+
+def _not_counted(receipt: Receipt) -> dict[int, tuple[str, str]]:
+    conflict = ("id_conflict", "Another event has its id, or took back what it would take back.")
+    return {
+        **{each.index: (each.code, each.detail) for each in receipt.rejected},
+        **{each.index: conflict for each in receipt.conflicts},
+    }
 
 
 def _numbers(retention: Retention) -> dict[str, int]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Final, TypeVar
+from uuid import UUID
 
 import typer
 
@@ -12,11 +13,15 @@ from aurora.db.pool import Pool
 from aurora.db.transaction import PLATFORM, Connection, transaction
 from aurora.features.organizations.service import get_organization
 from aurora.features.usage import jobs, keeping
-from aurora.features.usage.model import Difference, Quarantined, Retention
+from aurora.features.usage.model import Difference, Quarantined, Replayed, Retention
 from aurora.features.usage.reading_commands import FromOption, OrgOption, ToOption, day_of
 from aurora.integrations.terminal import EXIT_FAILED, JsonOption, err, run, show
 
 usage = typer.Typer()
+
+MAX_KEPT_SHOWN: Final = 20
+
+T = TypeVar("T")
 
 
 class AdoptionUnfinished(Conflict):
@@ -164,12 +169,25 @@ def list_quarantine(ctx: typer.Context, org: OrgOption, json: JsonOption = False
 def replay_quarantine(
     ctx: typer.Context, org: OrgOption, reason: ReasonOption, json: JsonOption = False
 ) -> None:
-    """Count all events of an organization's quarantine on their own days, whatever their age."""
+    """Count the events of an organization's quarantine on their own days, whatever their age.
 
-    async def replay(conn: Connection, held: Sequence[Quarantined]) -> int:
-        return (await keeping.replay_quarantine(conn, held, reason=reason)).accepted
+    Those that cannot be counted stay in it, and the exit code is 1.
+    """
 
-    show({"accepted": _each_batch(ctx, org, replay)}, json=json)
+    async def replay(conn: Connection, held: Sequence[Quarantined]) -> Replayed:
+        return await keeping.replay_quarantine(conn, held, reason=reason)
+
+    done = _each_batch(ctx, org, replay)
+    kept = [each for batch in done for each in batch.kept]
+    counts = {
+        "accepted": sum(batch.accepted for batch in done),
+        "duplicates": sum(batch.duplicates for batch in done),
+    }
+    show({**counts, "kept": kept if json else len(kept)}, json=json)
+    if kept and not json:
+        show(kept[:MAX_KEPT_SHOWN], json=False)
+    if kept:
+        raise typer.Exit(EXIT_FAILED)
 
 
 @quarantine.command("drop")
@@ -181,23 +199,24 @@ def drop_quarantine(
     async def drop(conn: Connection, held: Sequence[Quarantined]) -> int:
         return await keeping.drop_quarantine(conn, held, reason=reason)
 
-    show({"dropped": _each_batch(ctx, org, drop)}, json=json)
+    show({"dropped": sum(_each_batch(ctx, org, drop))}, json=json)
 
 
 def _each_batch(
     ctx: typer.Context,
     org: str,
-    step: Callable[[Connection, Sequence[Quarantined]], Awaitable[int]],
-) -> int:
-    async def work(pool: Pool) -> Any:
-        done = 0
+    step: Callable[[Connection, Sequence[Quarantined]], Awaitable[T]],
+) -> list[T]:
+    async def work(pool: Pool) -> list[T]:
+        done: list[T] = []
+        after: UUID | None = None
         while True:
             async with transaction(pool, PLATFORM) as conn:
                 organization = await get_organization(conn, org)
-                held = await keeping.list_quarantine(conn, organization.id)
+                held = await keeping.list_quarantine(conn, organization.id, after=after)
                 if not held:
                     return done
-                done += await step(conn, held)
+                done.append(await step(conn, held))
+            after = held[-1].event_key
 
-    count: int = run(ctx, work)
-    return count
+    return run(ctx, work)

@@ -235,6 +235,22 @@ class Quarantined:
     received_at: datetime
 
 
+class NotReplayed(msgspec.Struct, frozen=True):
+    """An event that stays in quarantine: its id, a stable code, and why."""
+
+    id: str
+    code: str
+    detail: str
+
+
+class Replayed(msgspec.Struct, frozen=True):
+    """What became of events in quarantine; what was counted, now or before, is out of it."""
+
+    accepted: int
+    duplicates: int
+    kept: list[NotReplayed]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
     """How long usage is kept: months of raw rows, days of whole addresses and of hourly sums."""

@@ -271,8 +271,8 @@ def check_event(event: UsageEvent) -> str | None:
     """Return what is wrong with an event that has the right types, or None."""
     try:
         content_of(event, 0, NO_KEY, pack_text(event.id))
-        if event.source is not None:
-            _texts[event.source]
+        for text in (event.source, event.reverses):
+            _texts[text]
     except Unstorable as wrong:
         return str(wrong)
     return None

@@ -234,12 +234,11 @@ select * from app.verify_usage_visitors(:organization_id::uuid, :first_day::date
 limit :limit;
 
 -- name: list_usage_quarantine -> Quarantined
--- Events in quarantine, oldest first, after a place in that order.
+-- An organization's events in quarantine, by their keys.
 select organization_id, event_key, reason, timestamp, event, received_at
 from usage_quarantine
-where (:organization_id::uuid is null or organization_id = :organization_id::uuid)
-  and (:after_key::uuid is null or (organization_id, event_key) > (:after_organization::uuid, :after_key::uuid))
-order by organization_id, event_key
+where organization_id = :organization_id::uuid and (:after_key::uuid is null or event_key > :after_key::uuid)
+order by event_key
 limit :limit;
 
 -- name: delete_usage_quarantine

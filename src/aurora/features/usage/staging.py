@@ -162,6 +162,7 @@ class Staging:
         self.rejected: list[Rejection] = []
         self.reversals: dict[bytes, Aside] = {}
         self.untimely: dict[bytes, Aside] = {}
+        self._asides_again: dict[int, list[Aside]] = {}
         self.quarantined: list[Rejection] = []
 
     def add_all(self, events: Iterable[tuple[int, UsageEvent]]) -> None:
@@ -174,11 +175,7 @@ class Staging:
         at_us = microseconds(event.timestamp)
         is_timely = self._oldest_us <= at_us <= self._newest_us
         if not is_timely and not self._may_be_quarantined(at_us):
-            detail = (
-                f"{event.timestamp.isoformat()} is out of range: an event may be at most "
-                f"{MAX_LATE_DAYS} days late and {MAX_AHEAD_SECONDS} seconds early."
-            )
-            self.rejected.append(Rejection(index, "timestamp_out_of_range", detail))
+            self.rejected.append(Rejection(index, "timestamp_out_of_range", self._range_of(event)))
             return
         named, key_id = event.organization_id, event.api_key_id
         # By number: hashing a UUID itself goes through Python and takes ten times as long.
@@ -196,11 +193,15 @@ class Staging:
             # content.
             content = content_of(event, at_us, key, event_id)
             identity = identity_of(event.source, event_id)
+            reverses = None if event.reverses is None else event_key(event.source, event.reverses)
         except Unstorable as wrong:
             self.rejected.append(Rejection(index, "event_invalid", str(wrong)))
             return
-        if event.reverses is not None or not is_timely:
-            self._set_aside(index, event, owner, identity, content, is_timely=is_timely)
+        if reverses is not None or not is_timely:
+            digest = digest_of(content + (reverses or b""))
+            organization_id = UUID(bytes=organization)
+            aside = Aside(index, organization_id, identity, digest, event, reverses)
+            self._set_aside(aside, is_timely=is_timely)
             return
         # Billable: a production key, an impression, a successful status (design.md, section 6).
         bills = bills and event.widget_impression and 200 <= event.status_code < 400  # noqa: PLR2004
@@ -222,46 +223,47 @@ class Staging:
             self._oldest_us - QUARANTINE_LATE_US <= at_us <= self._newest_us + QUARANTINE_AHEAD_US
         )
 
-    def _set_aside(
-        self,
-        index: int,
-        event: UsageEvent,
-        owner: _Owner,
-        identity: bytes,
-        content: bytes,
-        *,
-        is_timely: bool,
-    ) -> None:
-        reverses = None if event.reverses is None else event_key(event.source, event.reverses)
-        digest = digest_of(content + (reverses or b""))
-        event.api_key_id = event.api_key_id or self.sender.key_id
-        place = owner.organization + identity
-        aside = Aside(index, UUID(bytes=owner.organization), identity, digest, event, reverses)
+    def _range_of(self, event: UsageEvent) -> str:
+        late = f"from {EPOCH} on" if self.sender.backfill else f"at most {MAX_LATE_DAYS} days late"
+        return (
+            f"{event.timestamp.isoformat()} is out of range: an event may be {late}, and at most "
+            f"{MAX_AHEAD_SECONDS} seconds early."
+        )
+
+    def _set_aside(self, aside: Aside, *, is_timely: bool) -> None:
+        aside.event.api_key_id = aside.event.api_key_id or self.sender.key_id
+        place = aside.organization_id.bytes + aside.key
         mine = self.untimely if not is_timely else self.reversals
         before = mine.get(place)
-        if before is not None:
-            self._told_again(index, event.id, is_conflict=before.digest != digest)
-        elif is_timely and len(mine) >= MAX_REVERSALS_PER_CALL:
-            code = "too_many_reversals"
-            self.rejected.append(Rejection(index, code, REFUSALS[code]))
-        else:
+        if before is None and is_timely and len(mine) >= MAX_REVERSALS_PER_CALL:
+            self._note_aside(aside, "too_many_reversals")
+        elif before is None:
             mine[place] = aside
+        elif before.digest != aside.digest:
+            self._note_aside(aside, "conflict")
+        else:
+            self._asides_again.setdefault(before.number, []).append(aside)
 
     def settle_aside(self, outcomes: Iterable[AsideOutcome], asides: Iterable[Aside]) -> None:
         """Note what became of events that were set aside."""
         by_number = {aside.number: aside for aside in asides}
         for each in outcomes:
             aside = by_number[each.ordinal]
-            if each.outcome == "reversed":
-                self._accepted += 1
-            elif each.outcome == "quarantined":
-                code = "timestamp_out_of_range"
-                self.quarantined.append(Rejection(aside.number, code, QUARANTINED))
-            elif each.outcome in REFUSALS:
-                self.rejected.append(Rejection(aside.number, each.outcome, REFUSALS[each.outcome]))
-            else:
-                is_conflict = each.outcome != "duplicate"
-                self._told_again(aside.number, aside.event.id, is_conflict=is_conflict)
+            self._note_aside(aside, each.outcome)
+            # What took nothing back is no duplicate when it comes again.
+            outcome = "duplicate" if each.outcome == "reversed" else each.outcome
+            for again in self._asides_again.get(aside.number, ()):
+                self._note_aside(again, outcome)
+
+    def _note_aside(self, aside: Aside, outcome: str) -> None:
+        if outcome == "reversed":
+            self._accepted += 1
+        elif outcome == "quarantined":
+            self.quarantined.append(Rejection(aside.number, "timestamp_out_of_range", QUARANTINED))
+        elif outcome in REFUSALS:
+            self.rejected.append(Rejection(aside.number, outcome, REFUSALS[outcome]))
+        else:
+            self._told_again(aside.number, aside.event.id, is_conflict=outcome != "duplicate")
 
     def _told_again(self, number: int, event_id: str, *, is_conflict: bool) -> None:
         if is_conflict:

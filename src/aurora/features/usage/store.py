@@ -236,17 +236,15 @@ async def list_differences(
 
 
 async def list_quarantine(
-    conn: Connection, organization_id: UUID | None, after: tuple[UUID, UUID] | None, limit: int
+    conn: Connection, organization_id: UUID, after: UUID | None, limit: int
 ) -> list[Quarantined]:
-    """Return events in quarantine after a place (organization, key)."""
-    after_organization, after_key = after or (None, None)
+    """Return an organization's events in quarantine, those after a key."""
     return await fetch_all(
         conn,
         QUERIES["list_usage_quarantine"],
         Quarantined,
         organization_id=organization_id,
-        after_organization=after_organization,
-        after_key=after_key,
+        after_key=after,
         limit=limit,
     )
 
