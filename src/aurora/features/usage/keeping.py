@@ -50,7 +50,7 @@ async def verify_usage(
     last = last_day or clock.now().date()
     first = first_day or last - timedelta(days=35)
     if first > last or (last - first).days > MAX_VERIFIED_DAYS:
-        raise DateRangeInvalid
+        raise DateRangeInvalid(f"A recount spans 1 to {MAX_VERIFIED_DAYS:,} days.")
     return await store.list_differences(conn, organization_id, first, last)
 
 

@@ -366,4 +366,4 @@ class AdoptionExpired(Invalid):
 class DateRangeInvalid(Invalid):
     """The days asked for do not make a range."""
 
-    code, title = "date_range_invalid", "The first day must not be after the last"
+    code, title = "date_range_invalid", "The range is empty, too long, or none"

@@ -63,7 +63,7 @@ class SeriesAsked:
         span = timedelta(days=DEFAULT_DAYS[self.granularity] - 1)
         first = self.first_day or (last - span if last - date.min >= span else date.min)
         if first > last or last == date.max:
-            raise DateRangeInvalid
+            raise DateRangeInvalid("The first day must not be after the last.")
         longest = MAX_SUMMARY_DAYS
         if self.granularity == "hour":
             longest = MAX_SERIES_HOURS // 24

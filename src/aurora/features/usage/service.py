@@ -158,9 +158,9 @@ async def summarise(
     # The calendar begins in year 1: nothing lies a month before its first days.
     first = first_day or (last - default_span if last - date.min >= default_span else date.min)
     if first > last:
-        raise DateRangeInvalid
+        raise DateRangeInvalid("The first day must not be after the last.")
     if (last - first).days > MAX_SUMMARY_DAYS:
-        raise DateRangeInvalid(f"A summary spans at most {MAX_SUMMARY_DAYS} days.")
+        raise DateRangeInvalid(f"A summary spans at most {MAX_SUMMARY_DAYS:,} days.")
     rows = await store.list_summary(
         conn, organization_id, first_day=first, last_day=last, group_by=group_by
     )
