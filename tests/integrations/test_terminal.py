@@ -6,10 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 import typer
 
-from aurora.integrations.terminal import read_file, write_file
+from aurora.integrations.terminal import printable, read_file, show, write_file
 
 WHOLE = b"%PDF" + bytes(100_000)
 LIMIT_BYTES = 4_096
@@ -95,3 +96,12 @@ def test_of_a_file_that_is_too_long_one_byte_more_is_read(tmp_path: Path) -> Non
     assert read_file(path, max_bytes=len(WHOLE)) == WHOLE
     with pytest.raises(typer.Exit):
         read_file(tmp_path / "missing.png", max_bytes=10)
+
+
+def test_what_a_customer_sent_moves_nobodys_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    sent = {"endpoint": "/w/\x1b]0;owned\x07\x9b2J\x7f", "metadata": {"a": "\x1b[31m\x9b"}}
+    for json in (True, False):
+        show([sent], json=json)
+        show(sent, json=json)
+    assert all(each == "\n" or each.isprintable() for each in capsys.readouterr().out)
+    assert msgspec.json.decode(printable(msgspec.json.encode(sent).decode())) == sent

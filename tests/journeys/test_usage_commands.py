@@ -146,6 +146,25 @@ async def test_a_replay_says_what_stays_in_quarantine_and_a_drop_empties_it(
     assert done == {"accepted": 0, "duplicates": 0, "kept": []}
 
 
+def test_what_cannot_be_shown_or_written_is_one_line(
+    aurora: Aurora, slug: str, tmp_path: Path
+) -> None:
+    there = tmp_path / "there.csv"
+    there.write_text("kept")
+    export = ("usage", "export", "--org", slug)
+    days = ("--from", "2026-11-02", "--to", "2026-11-01")
+    for code, arguments in (
+        ("subscription_not_found", ("usage", "impressions", "--org", slug)),
+        ("file_not_written", (*export, str(there))),
+        ("file_not_written", (*export, str(tmp_path / "nowhere" / "a.csv"))),
+        ("date_range_invalid", (*export, str(tmp_path / "new.csv"), *days)),
+    ):
+        ran = aurora.cli(*arguments)
+        assert (ran.code, ran.err.count("\n")) == (1, 1), ran.err
+        assert code in ran.err
+    assert there.read_text() == "kept"
+
+
 def test_a_table_in_the_founding_shape_is_taken_over(aurora: Aurora, slug: str) -> None:
     organization = aurora.json("org", "show", slug)["id"]
     key = aurora.json("key", "create", "--org", slug, "--name", "Website")["id"]

@@ -30,6 +30,9 @@ MAX_COMMAND_CONNECTIONS = 4
 
 PIPED_WIDTH = 200
 
+# C0 and C1 without tab and line feed.
+_CONTROLS = {code: f"\\u{code:04x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
+
 # A pipe has no width; folding to 80 columns would only tear what the next program reads.
 out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 err = Console(stderr=True, highlight=False)
@@ -124,6 +127,14 @@ def _replace(path: Path, content: bytes) -> None:
         raise
 
 
+def printable(text: str) -> str:
+    """Return a text, or JSON, whose control characters are spelled out.
+
+    What a customer sent may neither move the cursor of who reads it nor name their window.
+    """
+    return text.translate(_CONTROLS)
+
+
 def as_plain(value: Any) -> Any:
     """Return the value as what JSON can hold; Decimals become strings, dates ISO 8601."""
     return msgspec.to_builtins(value, order="deterministic")
@@ -139,7 +150,8 @@ def show(value: Any, *, json: bool, columns: Sequence[str] = ()) -> None:
     """
     plain = as_plain(value)
     if json:
-        out.out(msgspec.json.format(msgspec.json.encode(plain), indent=2).decode(), highlight=False)
+        pretty = msgspec.json.format(msgspec.json.encode(plain), indent=2).decode()
+        out.out(printable(pretty), highlight=False)
         return
     if isinstance(plain, list):
         _show_table(plain, columns)
@@ -169,5 +181,5 @@ def _cell(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, dict | list):
-        return escape(msgspec.json.encode(value).decode())
-    return escape(str(value))
+        return escape(printable(msgspec.json.encode(value).decode()))
+    return escape(printable(str(value)))

@@ -60,6 +60,12 @@ async def performance(pool: Pool, hotel: Hotel, **asked: Any) -> list[EndpointPe
     return rows
 
 
+async def test_performance_of_a_day_is_of_a_whole_one(pool: Pool, hotel: Hotel) -> None:
+    almost = clock.now() - timedelta(hours=23, minutes=59)
+    await record(pool, hotel.sender, an_event(timestamp=moment(almost), response_time_ms=7))
+    assert [row.requests for row in await performance(pool, hotel)] == [1]
+
+
 @pytest.mark.parametrize(
     ("dimension", "values"),
     [

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from aurora.core.errors import Conflict, Invalid
 from aurora.features.einvoices.model import EInvoiceBlocked as EInvoiceBlocked  # noqa: PLC0414
+from aurora.features.subscriptions.model import (
+    SubscriptionNotFound as SubscriptionNotFound,  # noqa: PLC0414
+)
 
 
 class InvoiceNotIssued(Conflict):

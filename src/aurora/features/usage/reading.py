@@ -132,8 +132,9 @@ async def measure_performance(
         DateRangeInvalid: The end is not after the start, or too long after it.
     """
     try:
-        ends = _hour(ends_at or clock.now(), up=True)
-        starts = _hour(starts_at or ends - DAY, up=False)
+        end = ends_at or clock.now()
+        # A day before the end itself, and not before the hour that it is rounded up to.
+        starts, ends = _hour(starts_at or end - DAY, up=False), _hour(end, up=True)
     except OverflowError:
         raise DateRangeInvalid from None
     if starts >= ends:

@@ -20,6 +20,7 @@ from aurora.features.usage.model import (
     MAX_ORIGINS,
     MAX_SERIES_POINTS,
     NO_KEY,
+    DateRangeInvalid,
     Dimension,
     EndpointPerformance,
     Granularity,
@@ -29,7 +30,14 @@ from aurora.features.usage.model import (
     SeriesPoint,
     StoredEvent,
 )
-from aurora.integrations.terminal import JsonOption, out, run, show
+from aurora.integrations.terminal import (
+    FileNotWritten,
+    JsonOption,
+    out,
+    printable,
+    run,
+    show,
+)
 
 usage = typer.Typer()
 
@@ -149,7 +157,7 @@ def tail_usage(
                 for event in live.read(piece or b""):
                     line = msgspec.json.encode(event).decode() if json else _line(event)
                     # As it is: an endpoint may look like markup.
-                    out.print(line, markup=False, soft_wrap=True)
+                    out.print(printable(line), markup=False, soft_wrap=True)
         await follows.close()
 
     run(ctx, work)
@@ -209,6 +217,8 @@ def export_usage(
     async def work(pool: Pool) -> dict[str, int | str]:
         last = day_of(to) or clock.now().date()
         first = day_of(from_) or last - timedelta(days=29)
+        if first > last:
+            raise DateRangeInvalid("The first day must not be after the last.")
         async with transaction(pool, PLATFORM, read_only=True) as conn:
             organization = await get_organization(conn, org)
 
@@ -219,9 +229,12 @@ def export_usage(
                 )
 
         written = 0
-        with output.open("xb") as file:
-            async for piece in exporting.export_usage(page, first, last, format):
-                written += file.write(piece)
+        try:
+            with output.open("xb") as file:
+                async for piece in exporting.export_usage(page, first, last, format):
+                    written += file.write(piece)
+        except OSError as error:
+            raise FileNotWritten(f"{output} cannot be written: {error.strerror}.") from error
         return {"file": str(output), "bytes": written}
 
     show(run(ctx, work), json=json)
