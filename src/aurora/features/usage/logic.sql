@@ -101,7 +101,7 @@ comment on function app.staged_usage() is 'What is staged, in its order.';
 
 create or replace function app.count_usage(p_events app.usage_event[], p_sign integer default 1) returns void
 -- One plan for all: for few events PostgreSQL would rather plan anew each time, which costs more than they do. It takes
--- an array for ten rows and would sort them; hashed they cost a tenth less, in memory that ten thousand do not fill.
+-- an array for ten rows and would sort them; hashed they cost a twentieth less, in memory that ten thousand do not fill.
 language plpgsql
 set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan set enable_sort = off set work_mem = '64MB'
 as $$

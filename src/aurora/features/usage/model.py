@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 import msgspec
@@ -40,6 +40,8 @@ GroupBy = Literal[
     "day", "month", "endpoint", "api_key", "widget_type", "status_class", "country", "origin"
 ]
 Granularity = Literal["hour", "day", "month"]
+DAYS_BACKWARDS: Final = "The first day must not be after the last."
+
 OriginOrder = Literal["impressions", "requests"]
 Dimension = Literal[
     "total", "api_key", "endpoint", "widget_type", "status_class", "country", "origin"

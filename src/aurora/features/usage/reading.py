@@ -13,6 +13,7 @@ from aurora.db.transaction import Connection
 from aurora.features.usage import store
 from aurora.features.usage.covering import cover
 from aurora.features.usage.model import (
+    DAYS_BACKWARDS,
     MAX_PERFORMANCE_DAYS,
     MAX_PERFORMANCE_ENDPOINTS,
     MAX_SERIES_HOURS,
@@ -63,7 +64,7 @@ class SeriesAsked:
         span = timedelta(days=DEFAULT_DAYS[self.granularity] - 1)
         first = self.first_day or (last - span if last - date.min >= span else date.min)
         if first > last or last == date.max:
-            raise DateRangeInvalid("The first day must not be after the last.")
+            raise DateRangeInvalid(DAYS_BACKWARDS)
         longest = MAX_SUMMARY_DAYS
         if self.granularity == "hour":
             longest = MAX_SERIES_HOURS // 24

@@ -17,6 +17,7 @@ from aurora.db.transaction import PLATFORM, transaction
 from aurora.features.organizations.service import get_organization
 from aurora.features.usage import exporting, live, reading
 from aurora.features.usage.model import (
+    DAYS_BACKWARDS,
     MAX_ORIGINS,
     MAX_SERIES_POINTS,
     NO_KEY,
@@ -218,7 +219,7 @@ def export_usage(
         last = day_of(to) or clock.now().date()
         first = day_of(from_) or last - timedelta(days=29)
         if first > last:
-            raise DateRangeInvalid("The first day must not be after the last.")
+            raise DateRangeInvalid(DAYS_BACKWARDS)
         async with transaction(pool, PLATFORM, read_only=True) as conn:
             organization = await get_organization(conn, org)
 

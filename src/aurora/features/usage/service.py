@@ -14,6 +14,7 @@ from aurora.features.keys.service import find_key_owners
 from aurora.features.organizations.service import find_known_organizations
 from aurora.features.usage import store
 from aurora.features.usage.model import (
+    DAYS_BACKWARDS,
     MAX_AHEAD_SECONDS,
     MAX_LATE_DAYS,
     MAX_SUMMARY_DAYS,
@@ -158,7 +159,7 @@ async def summarise(
     # The calendar begins in year 1: nothing lies a month before its first days.
     first = first_day or (last - default_span if last - date.min >= default_span else date.min)
     if first > last:
-        raise DateRangeInvalid("The first day must not be after the last.")
+        raise DateRangeInvalid(DAYS_BACKWARDS)
     if (last - first).days > MAX_SUMMARY_DAYS:
         raise DateRangeInvalid(f"A summary spans at most {MAX_SUMMARY_DAYS:,} days.")
     rows = await store.list_summary(
